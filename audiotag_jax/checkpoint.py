@@ -1,0 +1,113 @@
+"""Checkpoints of a run: orbax, asynchronous, best and latest.
+
+What is saved is an unreplicated tree of host arrays, so that a checkpoint of eight
+devices opens on one.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from audiotag_jax.errors import UserError
+
+NUM_LATEST = 2
+BEST_METRIC = "mAP"
+
+
+def check_same_shapes(saved: Any, expected: Any, what: str) -> None:
+  """Raises `UserError` listing what `saved` lacks, has too much or in another shape.
+
+  Args:
+    saved: a tree whose leaves have a `.shape`.
+    expected: likewise.
+    what: the name of `saved`, for the message.
+  """
+  saved, expected = _shapes(saved), _shapes(expected)
+  faults = [f"missing {key}" for key in expected.keys() - saved.keys()]
+  faults += [f"unexpected {key}" for key in saved.keys() - expected.keys()]
+  faults += [
+    f"{key} is {list(saved[key])}, not {list(expected[key])}"
+    for key in saved.keys() & expected.keys()
+    if saved[key] != expected[key]
+  ]
+  if faults:
+    shown = ", ".join(sorted(faults)[:10])
+    more = f" and {len(faults) - 10} more" if len(faults) > 10 else ""
+    raise UserError(
+      f"{what} is of another model: {shown}{more}; use the config it was made with"
+    )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in leaves
+  }
+
+
+def _best_metric(metrics: dict[str, float]) -> float:
+  return metrics[BEST_METRIC]
+
+
+class RunCheckpoints:
+  """The checkpoints of a workdir: the last `NUM_LATEST` and the best by val/mAP."""
+
+  def __init__(self, workdir: Path):
+    """Opens, or makes, `workdir`/checkpoints."""
+    policies = ocp.checkpoint_managers
+    self._directory = (workdir / "checkpoints").absolute()
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      item_handlers=ocp.StandardCheckpointHandler(),
+      options=ocp.CheckpointManagerOptions(
+        best_fn=_best_metric,
+        best_mode="max",
+        preservation_policy=policies.AnyPreservationPolicy(
+          [
+            policies.LatestN(NUM_LATEST),
+            policies.BestN(get_metric_fn=_best_metric, n=1),
+          ]
+        ),
+        enable_async_checkpointing=True,
+      ),
+    )
+
+  def save(self, step: int, state: Any, metrics: dict[str, float]) -> None:
+    """Starts to save `state` in the background, with its validation metrics."""
+    self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+  def latest_step(self) -> int | None:
+    """The last complete checkpoint's step, or None without one."""
+    return self._manager.latest_step()
+
+  def step_of(self, which: str) -> int:
+    """The step of the "best" or the "last" checkpoint.
+
+    Raises:
+      UserError: there is no checkpoint.
+    """
+    self._manager.wait_until_finished()
+    step = self._manager.best_step() if which == "best" else self.latest_step()
+    if step is None:
+      raise UserError(
+        f"{self._directory} holds no checkpoint: train first, with --mode=train"
+      )
+    return step
+
+  def restore(self, step: int, like: Any) -> Any:
+    """Restores a state of the structure, shapes and types of `like` to the host.
+
+    Raises:
+      UserError: the checkpoint holds another structure or other shapes.
+    """
+    saved = self._manager.item_metadata(step).tree
+    check_same_shapes(saved, like, f"checkpoint {self._directory}/{step}")
+    return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+
+  def close(self) -> None:
+    """Waits for saves under way."""
+    self._manager.wait_until_finished()
+    self._manager.close()

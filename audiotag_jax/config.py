@@ -1,0 +1,217 @@
+"""Every key of a recipe, once, with its meaning, unit and default.
+
+A recipe is a file with a `get_config()` that takes this one and overrides a few
+keys; the command line overrides the recipe: `--config.train.num_steps=20`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from audiotag_jax.errors import UserError
+
+CHOICES = {
+  "model.name": ("crnn",),
+  "model.dtype": ("float32", "bfloat16"),
+  "crnn.pooling": ("attention", "linear_softmax", "mean", "max"),
+  "data.dataset": ("fsd50k", "soundscapes"),
+  "data.protocol": ("official", "study"),
+  "data.normalize": ("peak", "none"),
+  "data.pad": ("repeat", "zero"),
+  "evaluation.crop": ("center", "windows"),
+  "evaluation.checkpoint": ("best", "last"),
+}
+
+POSITIVE = (
+  "data.clip_s",
+  "data.num_train",
+  "data.num_val",
+  "data.num_eval",
+  "frontend.sample_rate_hz",
+  "frontend.hop_samples",
+  "frontend.num_mels",
+  "train.num_steps",
+  "train.batch_size",
+  "train.accumulation_steps",
+  "train.learning_rate",
+  "train.clip_norm",
+  "train.log_every_steps",
+  "train.eval_every_steps",
+  "evaluation.batch_size",
+  "evaluation.hop_s",
+)
+
+# Keys that may change between a run and its resumption or evaluation: where the
+# data lies and what is looked at, never what is trained.
+FREE_KEYS = (
+  "data.source_dir",
+  "data.data_dir",
+  "data.allow_missing",
+  "train.log_every_steps",
+  "train.profile",
+  "evaluation.",
+)
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns the base of all recipes: a CRNN on FSD50K, with PANNs' front-end."""
+  config = ml_collections.ConfigDict()
+  # Draws the initial parameters, the order of clips, the crops, the dropout.
+  config.seed = 0
+
+  config.data = data = ml_collections.ConfigDict()
+  # "fsd50k": a folder as Zenodo record 4060432 ships it, at `source_dir`.
+  # "soundscapes": the demo set, synthesised into `data_dir` on first use.
+  data.dataset = "fsd50k"
+  data.source_dir = ""
+  # Where prepared sets lie; empty for TFDS's default, ~/tensorflow_datasets.
+  data.data_dir = ""
+  # Clips that may be missing or unreadable before preparation fails.
+  data.allow_missing = 0
+  # "official": FSD50K's train, val and eval. "study": 12,000 dev clips to train and
+  # 3,000 to evaluate (and 1,500 others as val), drawn once: see data/splits.py.
+  data.protocol = "official"
+  # "peak": every clip is divided by its largest magnitude. "none": left as it is.
+  data.normalize = "peak"
+  # Length that clips are cropped or padded to, in seconds.
+  data.clip_s = 10.0
+  # How shorter clips are filled up: with themselves ("repeat") or zeros ("zero").
+  data.pad = "repeat"
+  # Of the demo set: clips in each split.
+  data.num_train = 1200
+  data.num_val = 200
+  data.num_eval = 400
+
+  config.frontend = frontend = ml_collections.ConfigDict()
+  # PANNs' front-end; see frontend/mel.py for each parameter.
+  frontend.sample_rate_hz = 32_000
+  frontend.window_samples = 1024
+  frontend.fft_samples = 1024
+  frontend.hop_samples = 320
+  frontend.num_mels = 64
+  frontend.f_min_hz = 50.0
+  frontend.f_max_hz = 14_000.0
+
+  config.model = model = ml_collections.ConfigDict()
+  model.name = "crnn"
+  # Type that is computed in; parameters and logits are float32 throughout.
+  model.dtype = "float32"
+
+  config.crnn = crnn = ml_collections.ConfigDict()
+  # A convolution block for each entry: its filters, and its pooling over time
+  # and over frequency.
+  crnn.filters = (64, 128, 256, 256)
+  crnn.time_pooling = (2, 2, 2, 1)
+  crnn.mel_pooling = (2, 2, 2, 2)
+  # Side of the square convolution kernels.
+  crnn.kernel_size = 3
+  # Units of each bidirectional GRU layer, in one direction.
+  crnn.gru_units = (128,)
+  # How frames become a clip: see models/layers.py pool_frames.
+  crnn.pooling = "attention"
+  # Share of activations dropped after each convolution block and before the
+  # classifier.
+  crnn.conv_dropout = 0.1
+  crnn.dropout = 0.3
+
+  config.train = train = ml_collections.ConfigDict()
+  train.num_steps = 60_000
+  # Clips in a step, over all devices of all hosts.
+  train.batch_size = 64
+  # Parts that a step's batch is cut into on each device, to save memory.
+  train.accumulation_steps = 1
+  # Peak of the learning rate, after a linear warm-up over the first `warmup_share`
+  # of the steps and before a cosine decay to zero at the last.
+  train.learning_rate = 1e-3
+  train.warmup_share = 0.05
+  # AdamW's decoupled weight decay; biases and norms are exempt.
+  train.weight_decay = 1e-4
+  # Largest global norm of the gradient.
+  train.clip_norm = 1.0
+  # Steps between log lines and training scalars.
+  train.log_every_steps = 50
+  # Steps between validations, each with a checkpoint. The last step has one too.
+  train.eval_every_steps = 1000
+  # Whether clu profiles some early steps into the workdir, for TensorBoard.
+  train.profile = False
+
+  config.evaluation = evaluation = ml_collections.ConfigDict()
+  # Clips (or windows) in a batch, over all devices.
+  evaluation.batch_size = 64
+  # "center": the middle `clip_s` of longer clips. "windows": the mean of the scores
+  # of consecutive windows, `hop_s` apart, that cover the clip.
+  evaluation.crop = "center"
+  evaluation.hop_s = 10.0
+  # What --mode=evaluate scores: a split, with the best (by val/mAP) or the last
+  # checkpoint.
+  evaluation.split = "eval"
+  evaluation.checkpoint = "best"
+  # Score from which a class counts as present.
+  evaluation.threshold = 0.5
+
+  return config.lock()
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Raises `UserError`, in one line, where the config's values make no sense."""
+  flat = flatten(config.to_dict())
+  for key, choices in CHOICES.items():
+    if flat[key] not in choices:
+      raise UserError(f"config.{key} is {flat[key]!r}: choose from {choices}")
+  for key in POSITIVE:
+    if not flat[key] > 0:
+      raise UserError(f"config.{key} is {flat[key]}: it must be greater than 0")
+  _validate_frontend(config.frontend)
+  crnn = config.crnn
+  if not len(crnn.filters) == len(crnn.time_pooling) == len(crnn.mel_pooling):
+    raise UserError(
+      "config.crnn: filters, time_pooling and mel_pooling must have an entry for "
+      f"each block, but have {len(crnn.filters)}, {len(crnn.time_pooling)} and "
+      f"{len(crnn.mel_pooling)}"
+    )
+  if config.data.dataset == "fsd50k" and not config.data.source_dir:
+    raise UserError(
+      "config.data.source_dir is not set: give the folder that holds "
+      "FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth, "
+      "as in --config.data.source_dir=/data/FSD50K"
+    )
+
+
+def _validate_frontend(frontend: ml_collections.ConfigDict) -> None:
+  if frontend.window_samples > frontend.fft_samples:
+    raise UserError(
+      f"config.frontend.window_samples {frontend.window_samples} is more than "
+      f"fft_samples {frontend.fft_samples}: enlarge fft_samples"
+    )
+  nyquist_hz = frontend.sample_rate_hz / 2
+  if not 0 <= frontend.f_min_hz < frontend.f_max_hz <= nyquist_hz:
+    raise UserError(
+      f"config.frontend: f_min_hz {frontend.f_min_hz} and f_max_hz "
+      f"{frontend.f_max_hz} must be in order and at most half of sample_rate_hz, "
+      f"{nyquist_hz}"
+    )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns a nested config as {"data.clip_s": 10.0, ...}."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      flat |= flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """Describes the keys that differ between two configs, as read from JSON.
+
+  Keys that a run may change between its parts (`FREE_KEYS`) do not count.
+  """
+  old_flat, new_flat = flatten(old), flatten(new)
+  return [
+    f"{key} (was {old_flat.get(key)!r}, now {new_flat.get(key)!r})"
+    for key in sorted(old_flat.keys() | new_flat.keys())
+    if old_flat.get(key) != new_flat.get(key) and not key.startswith(FREE_KEYS)
+  ]

@@ -1,0 +1,259 @@
+"""tf.data pipelines: read -> normalise -> fix length -> log-mel -> batch -> mask.
+
+The training stream at a step is a function of (seed, step) alone, so a resumed run
+starts its stream at its step, at no cost. Evaluation yields every clip once.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from audiotag_jax.data import splits
+from audiotag_jax.frontend import logmel_tf, mel
+
+INT16_SCALE = 2.0**-15
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+  """Which of the processes that read a data set together this one is."""
+
+  index: int = 0
+  count: int = 1
+
+  def slice(self, batch_size: int) -> slice:
+    """This process's part of a global batch."""
+    local_size = batch_size // self.count
+    return slice(self.index * local_size, (self.index + 1) * local_size)
+
+
+def train_batches(
+  clips: splits.ClipIndex,
+  config: ml_collections.ConfigDict,
+  *,
+  first_step: int,
+  process: Process,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields the training batches of steps `first_step` to `config.train.num_steps`.
+
+  Epochs follow one another without a gap: every clip is seen once in each, in an
+  order drawn from (seed, epoch).
+
+  Args:
+    clips: the clips of the split.
+    config: the config.
+    first_step: steps already taken.
+    process: the part of the batch to read.
+
+  Yields:
+    `log_mel` <float32>[local_batch, frames, mels], `labels`
+    <float32>[local_batch, classes].
+  """
+  batch_size, seed = config.train.batch_size, config.seed
+
+  def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
+    part = process.slice(batch_size)
+    positions = step * batch_size + np.arange(part.start, part.stop)
+    return shuffled(positions, len(clips), seed), positions
+
+  def crop_start(position: tf.Tensor, excess: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform(
+      [], (tf.constant(seed, tf.int64), position), 0, excess + 1, tf.int64
+    )
+
+  steps = range(first_step, config.train.num_steps)
+  dataset = _batches(clips, config, rows, steps, crop_start)
+  for log_mel, labels, _, _ in dataset.as_numpy_iterator():
+    yield {"log_mel": log_mel, "labels": labels}
+
+
+def eval_batches(
+  clips: splits.ClipIndex, config: ml_collections.ConfigDict, *, process: Process
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields every clip once, in one window or in several, padded to whole batches.
+
+  Args:
+    clips: the clips of the split.
+    config: the config.
+    process: the part of each batch to read.
+
+  Yields:
+    `log_mel` <float32>[local_batch, frames, mels], `labels`
+    <float32>[local_batch, classes], `clip` <int32>[local_batch] (position in
+    `clips`) and `mask` <float32>[local_batch], 0 where a row is padding.
+  """
+  batch_size = config.evaluation.batch_size
+  clip, start = eval_windows(clips, config)
+  part = process.slice(batch_size)
+
+  def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
+    window = step * batch_size + np.arange(part.start, part.stop)
+    window[window >= len(clip)] = -1
+    return clip[window], window
+
+  def crop_start(window: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    return tf.gather(start, tf.maximum(window, 0))
+
+  steps = range(num_eval_batches(clips, config))
+  dataset = _batches(clips, config, rows, steps, crop_start)
+  for log_mel, labels, clip_of_row, window in dataset.as_numpy_iterator():
+    mask = (window >= 0).astype(np.float32)
+    clip_of_row = clip_of_row.astype(np.int32)
+    yield {"log_mel": log_mel, "labels": labels, "clip": clip_of_row, "mask": mask}
+
+
+def num_eval_batches(clips: splits.ClipIndex, config: ml_collections.ConfigDict) -> int:
+  """The number of batches that `eval_batches` yields to each process."""
+  return -(-len(eval_windows(clips, config)[0]) // config.evaluation.batch_size)
+
+
+def eval_windows(
+  clips: splits.ClipIndex, config: ml_collections.ConfigDict
+) -> tuple[np.ndarray, np.ndarray]:
+  """Lists the windows that a split is scored in.
+
+  Returns:
+    clip <int64>[windows], position in `clips`, ascending; start <int64>[windows], in
+    samples. With `evaluation.crop` "windows" they start `hop_s` apart, and the last
+    of a clip ends where the clip does.
+  """
+  excess = np.maximum(clips.num_samples - clip_samples(config), 0)
+  if config.evaluation.crop == "center":
+    return np.arange(len(clips)), excess // 2
+  hop = round(config.evaluation.hop_s * config.frontend.sample_rate_hz)
+  counts = 1 + -(-excess // hop)
+  clip = np.repeat(np.arange(len(clips)), counts)
+  index_in_clip = np.arange(len(clip)) - np.repeat(counts.cumsum() - counts, counts)
+  return clip, np.minimum(index_in_clip * hop, excess[clip])
+
+
+def clip_samples(config: ml_collections.ConfigDict) -> int:
+  """The length that clips are cropped or padded to, in samples."""
+  return round(config.data.clip_s * config.frontend.sample_rate_hz)
+
+
+def log_mel_shape(config: ml_collections.ConfigDict) -> tuple[int, int]:
+  """(frames, mels) of a clip of the fixed length."""
+  params = mel.LogMelParams(**config.frontend)
+  return params.num_frames(clip_samples(config)), params.num_mels
+
+
+def shuffled(positions: np.ndarray, num_clips: int, seed: int) -> np.ndarray:
+  """Maps positions in the endless training stream to clips.
+
+  Args:
+    positions: <int64>[batch]; those of epoch e lie from e * num_clips on.
+    num_clips: clips in an epoch.
+    seed: what the order of each epoch is drawn from.
+
+  Returns:
+    <int64>[batch] in [0, num_clips).
+  """
+  epochs, offsets = np.divmod(positions, num_clips)
+  clips = np.empty_like(positions)
+  for epoch in np.unique(epochs):
+    of_epoch = epochs == epoch
+    clips[of_epoch] = _epoch_order(seed, int(epoch), num_clips)[offsets[of_epoch]]
+  return clips
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch_order(seed: int, epoch: int, num_clips: int) -> np.ndarray:
+  return np.random.default_rng((seed, epoch)).permutation(num_clips)
+
+
+def _batches(clips, config, rows, steps: range, crop_start) -> tf.data.Dataset:
+  """Builds the pipeline that training and evaluation share.
+
+  Args:
+    clips: the clips of the split.
+    config: the config.
+    rows: maps a step to (clip <int64>[rows], draw <int64>[rows]).
+    steps: the steps to yield.
+    crop_start: maps (draw, samples in excess of the fixed length) to the first
+      sample of a row, in the graph.
+
+  Returns:
+    A dataset of (log_mel, labels, clip, draw), a batch of rows each.
+  """
+  params = mel.LogMelParams(**config.frontend)
+
+  def read(step):
+    clip, draw = rows(int(step))
+    return np.array(clips.read(clip), object), clips.labels[clip], clip, draw
+
+  def transform(record, labels, clip, draw):
+    waveform = decode(record, clips.features, config.data)
+    length = clip_samples(config)
+    start = crop_start(draw, tf.maximum(tf.size(waveform, tf.int64) - length, 0))
+    waveform = fix_length(waveform, length, start, config.data.pad)
+    return logmel_tf.log_mel(waveform, params), labels, clip, draw
+
+  types = (tf.string, tf.uint8, tf.int64, tf.int64)
+  num_rows = len(rows(steps.start)[0])
+
+  def read_batch(step):
+    record, labels, clip, draw = tf.numpy_function(read, [step], types)
+    labels = tf.cast(tf.ensure_shape(labels, [num_rows, clips.num_classes]), tf.float32)
+    row_numbers = (tf.ensure_shape(x, [num_rows]) for x in (record, clip, draw))
+    record, clip, draw = row_numbers
+    return record, labels, clip, draw
+
+  return (
+    tf.data.Dataset.range(steps.start, steps.stop)
+    .map(read_batch, num_parallel_calls=2)
+    .unbatch()
+    .map(transform, num_parallel_calls=tf.data.AUTOTUNE)
+    .batch(num_rows, drop_remainder=True)
+    .prefetch(2)
+  )
+
+
+def read_waveform(
+  clips: splits.ClipIndex, clip: int, data: ml_collections.ConfigDict
+) -> tf.Tensor:
+  """Reads one clip's normalised waveform <float32>[samples] at full length."""
+  return decode(clips.read(np.array([clip]))[0], clips.features, data)
+
+
+def decode(
+  record: tf.Tensor,
+  features: tfds.features.FeaturesDict,
+  data: ml_collections.ConfigDict,
+) -> tf.Tensor:
+  """Decodes an example to its normalised waveform <float32>[samples]."""
+  audio = features.deserialize_example(record)["audio"]
+  return normalize(tf.cast(audio, tf.float32) * INT16_SCALE, data)
+
+
+def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor:
+  """Scales a waveform <float32>[samples] to a peak of 1, or leaves it as it is."""
+  if data.normalize == "none":
+    return waveform
+  return tf.math.divide_no_nan(waveform, tf.reduce_max(tf.abs(waveform)))
+
+
+def fix_length(
+  waveform: tf.Tensor, length: int, start: tf.Tensor, pad: str
+) -> tf.Tensor:
+  """Crops a waveform from `start`, or pads it at its end, to `length` samples.
+
+  Args:
+    waveform: <float32>[samples], at least one.
+    length: samples wanted.
+    start: <int64>[], 0 for a waveform no longer than `length`.
+    pad: "repeat" to fill up with the waveform itself, "zero" with silence.
+
+  Returns:
+    <float32>[length].
+  """
+  if pad == "repeat":
+    waveform = tf.tile(waveform, [1 + (length - 1) // tf.size(waveform)])
+  waveform = waveform[start : start + length]
+  waveform = tf.pad(waveform, [[0, length - tf.size(waveform)]])
+  return tf.ensure_shape(waveform, [length])

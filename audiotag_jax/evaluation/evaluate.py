@@ -1,0 +1,141 @@
+"""From a model and a split to scores, and from scores to a run's results."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from audiotag_jax import files, parallel
+from audiotag_jax.data import input_pipeline, splits
+from audiotag_jax.evaluation import metrics
+
+PER_CLASS_COLUMNS = ("label", "support", "AP", "auc", "precision", "recall", "f1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """A split's scores beside its labels, every clip once, in file order.
+
+  Attributes:
+    fname: <str>[clips].
+    scores: <float32>[clips, classes] in [0, 1].
+    labels: <uint8>[clips, classes].
+    classes: <str>[classes].
+    loss: the mean binary cross-entropy.
+  """
+
+  fname: np.ndarray
+  scores: np.ndarray
+  labels: np.ndarray
+  classes: np.ndarray
+  loss: float
+
+  def metrics(self, threshold: float) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """The metrics overall and per class."""
+    classes = metrics.per_class(self.scores, self.labels, threshold)
+    return metrics.overall(self.scores, self.labels, threshold, classes), classes
+
+
+def predict(
+  eval_step: Callable,
+  variables: Any,
+  clips: splits.ClipIndex,
+  config: ml_collections.ConfigDict,
+) -> Predictions:
+  """Scores every clip of a split; a clip's score is the mean over its windows.
+
+  Args:
+    eval_step: `training.steps.eval_step`, pmapped.
+    variables: replicated `params` and `batch_stats`.
+    clips: the clips.
+    config: the config.
+  """
+  scores = np.zeros(clips.labels.shape, np.float64)
+  num_windows = np.zeros(len(clips), np.int64)
+  total_loss = 0.0
+  batches = input_pipeline.eval_batches(clips, config, process=this_process())
+  num_batches = input_pipeline.num_eval_batches(clips, config)
+  for batch in tqdm(batches, "evaluating", num_batches, leave=False, disable=None):
+    rows = parallel.gather(eval_step(variables, parallel.shard(batch)))
+    real = rows["mask"] > 0
+    np.add.at(scores, rows["clip"][real], rows["scores"][real])
+    np.add.at(num_windows, rows["clip"][real], 1)
+    total_loss += float(rows["loss"][real].sum(dtype=np.float64))
+  return Predictions(
+    fname=clips.fname,
+    scores=(scores / num_windows[:, None]).astype(np.float32),
+    labels=clips.labels,
+    classes=np.array(clips.classes),
+    loss=total_loss / int(num_windows.sum()),
+  )
+
+
+def this_process() -> input_pipeline.Process:
+  """The part of each batch that this process reads."""
+  return input_pipeline.Process(parallel.process_index(), parallel.process_count())
+
+
+def label_prior(predictions: Predictions, train_labels: np.ndarray) -> Predictions:
+  """The chance level: scores every clip with each class's share of training."""
+  prior = train_labels.mean(axis=0, dtype=np.float32)
+  scores = np.broadcast_to(prior, predictions.scores.shape)
+  return dataclasses.replace(predictions, scores=scores)
+
+
+def write_results(
+  results_dir: Path,
+  predictions: Predictions,
+  *,
+  run_name: str,
+  threshold: float,
+  facts: dict[str, Any],
+) -> dict[str, Any]:
+  """Writes performance.json, per_class.csv and predictions.npz.
+
+  Args:
+    results_dir: where to.
+    predictions: the scored split.
+    run_name: the key in performance.json.
+    threshold: the score from which a class counts as present.
+    facts: `model`, `split`, `step` and `params` of the run.
+
+  Returns:
+    The run's entry in performance.json.
+  """
+  overall, classes = predictions.metrics(threshold)
+  num_clips, num_classes = predictions.labels.shape
+  entry = {
+    **facts,
+    "num_clips": num_clips,
+    "num_classes": num_classes,
+    **overall,
+    "threshold": threshold,
+  }
+
+  def write_performance(path: Path) -> None:
+    path.write_text(json.dumps({run_name: entry}, indent=2) + "\n")
+
+  def write_per_class(path: Path) -> None:
+    columns = {"label": predictions.classes, **classes}
+    with path.open("w", newline="") as file:
+      writer = csv.writer(file)
+      writer.writerow([*PER_CLASS_COLUMNS, "threshold"])
+      for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
+        writer.writerow([*row, threshold])
+
+  def write_predictions(path: Path) -> None:
+    arrays = dataclasses.asdict(predictions)
+    del arrays["loss"]
+    with path.open("wb") as file:
+      np.savez_compressed(file, **arrays)
+
+  files.write_whole(results_dir / "performance.json", write_performance)
+  files.write_whole(results_dir / "per_class.csv", write_per_class)
+  files.write_whole(results_dir / "predictions.npz", write_predictions)
+  return entry

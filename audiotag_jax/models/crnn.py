@@ -1,0 +1,95 @@
+"""CRNN: convolutions, a recurrence over pooled frames, pooling to the clip."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiotag_jax.models import layers
+
+
+class CRNN(nn.Module):
+  """Convolutional recurrent network (after Cakir et al. 2017; Fonseca et al. 2020).
+
+  Attributes:
+    num_classes: number of classes.
+    filters: filters of each convolution block.
+    time_pooling: max-pooling over time of each block; frames beyond a whole pool
+      are dropped.
+    mel_pooling: max-pooling over frequency of each block.
+    kernel_size: side of the square kernels.
+    gru_units: units of each bidirectional GRU layer, in one direction.
+    pooling: how frames become a clip: see `layers.pool_frames`.
+    conv_dropout: share of activations dropped after each block.
+    dropout: share of activations dropped before the classifier.
+    axis_name: axis that BatchNorm's statistics are averaged over in training.
+    dtype: type that is computed in; parameters and logits are float32.
+  """
+
+  num_classes: int
+  filters: Sequence[int]
+  time_pooling: Sequence[int]
+  mel_pooling: Sequence[int]
+  kernel_size: int
+  gru_units: Sequence[int]
+  pooling: str
+  conv_dropout: float
+  dropout: float
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, log_mel: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    """Scores clips.
+
+    Args:
+      log_mel: <float32>[batch, frames, mels] in dB.
+      train: whether to drop activations and use the batch's statistics.
+
+    Returns:
+      `logits` <float32>[batch, classes]; `embedding` <float32>[batch, dim], the mean
+      over time of the recurrence; `framewise` <float32>[batch, frames, classes],
+      probabilities, repeated to the resolution of the input.
+    """
+    kernel = (self.kernel_size, self.kernel_size)
+    conv = partial(nn.Conv, kernel_size=kernel, use_bias=False, dtype=self.dtype)
+    norm = partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=0.9,
+      axis_name=self.axis_name if train else None,
+      dtype=self.dtype,
+    )
+    drop = partial(nn.Dropout, deterministic=not train)
+
+    x = norm(name="input_norm")(log_mel)[..., None]
+    windows = zip(self.time_pooling, self.mel_pooling, strict=True)
+    for i, (filters, window) in enumerate(zip(self.filters, windows, strict=True)):
+      x = conv(filters, name=f"conv{i}")(x)
+      x = nn.relu(norm(name=f"norm{i}")(x))
+      x = layers.max_pool(x, window)
+      x = drop(self.conv_dropout)(x)
+    x = x.reshape(*x.shape[:2], -1)
+    for i, units in enumerate(self.gru_units):
+      x = layers.BiGRU(units, name=f"gru{i}", dtype=self.dtype)(x)
+    x = x.astype(jnp.float32)
+    embedding = x.mean(axis=1)
+    x = drop(self.dropout)(x)
+    frame_logits = nn.Dense(self.num_classes, name="classifier")(x)
+    attention = None
+    if self.pooling == "attention":
+      attention = nn.Dense(self.num_classes, name="attention")(x)
+    return {
+      "logits": layers.pool_frames(frame_logits, self.pooling, attention),
+      "embedding": embedding,
+      "framewise": _repeat_frames(nn.sigmoid(frame_logits), log_mel.shape[1]),
+    }
+
+
+def _repeat_frames(x: jax.Array, num_frames: int) -> jax.Array:
+  """Repeats pooled frames <float32>[batch, pooled, …] to `num_frames`."""
+  nearest = jnp.arange(num_frames) * x.shape[1] // num_frames
+  return x[:, nearest]

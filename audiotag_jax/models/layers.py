@@ -1,0 +1,97 @@
+"""Layers that models share: recurrence and pooling over frames."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class BiGRU(nn.Module):
+  """A bidirectional GRU layer (Cho et al. 2014, with cuDNN's placement of r).
+
+  Agrees with flax.linen.GRUCell run in both directions. The projections of the
+  inputs are one product outside the scan; the scan runs both directions at once.
+
+  Attributes:
+    units: units of each direction.
+    dtype: type that is computed in.
+  """
+
+  units: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps <float>[batch, frames, features] to <float>[batch, frames, 2 * units]."""
+    projected = nn.DenseGeneral((2, 3 * self.units), name="input", dtype=self.dtype)(x)
+    kernel = self.param(
+      "recurrent_kernel",
+      nn.initializers.orthogonal(),
+      (2, self.units, 3 * self.units),
+    )
+    bias = self.param("recurrent_bias", nn.initializers.zeros, (2, self.units))
+    kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
+
+    forward, backward = projected[:, :, 0], jnp.flip(projected[:, :, 1], axis=1)
+    inputs = jnp.stack([forward, backward]).transpose(2, 0, 1, 3)
+
+    def step(hidden, gates):  # [2, batch, units], [2, batch, 3 * units]
+      reset_in, update_in, new_in = jnp.split(gates, 3, axis=-1)
+      recurrent = jnp.einsum("dbh,dhk->dbk", hidden, kernel)
+      reset_rec, update_rec, new_rec = jnp.split(recurrent, 3, axis=-1)
+      reset = nn.sigmoid(reset_in + reset_rec)
+      update = nn.sigmoid(update_in + update_rec)
+      new = jnp.tanh(new_in + reset * (new_rec + bias[:, None]))
+      hidden = (1.0 - update) * new + update * hidden
+      return hidden, hidden
+
+    initial = jnp.zeros((2, x.shape[0], self.units), self.dtype)
+    _, hidden = jax.lax.scan(step, initial, inputs)
+    forward, backward = hidden[:, 0], jnp.flip(hidden[:, 1], axis=0)
+    return jnp.concatenate([forward, backward], axis=-1).transpose(1, 0, 2)
+
+
+def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+  """Max-pools <float>[batch, frames, mels, channels] in windows side by side.
+
+  Equal to nn.max_pool with strides as the window and padding "VALID". Written as a
+  maximum over axes, whose gradient on a CPU is several times faster.
+  """
+  batch, frames, mels, channels = x.shape
+  frames, mels = frames // window[0], mels // window[1]
+  x = x[:, : frames * window[0], : mels * window[1]]
+  return x.reshape(batch, frames, window[0], mels, window[1], channels).max(axis=(2, 4))
+
+
+def pool_frames(
+  logits: jax.Array, pooling: str, attention: jax.Array | None = None
+) -> jax.Array:
+  """Pools the frames' class probabilities to the clip's, in logits.
+
+  The clip's probability is a weighted mean of the frames' probabilities p (the
+  largest one with "max"), as in Wang, Li and Metze, "A comparison of five multiple
+  instance learning pooling functions for sound event detection with weak labeling"
+  (2019), table 1. The weights sum to one over the frames, so that the mean of p and
+  of 1 - p can both be formed in the log domain, where neither underflows.
+
+  Args:
+    logits: <float32>[batch, frames, classes].
+    pooling: "mean" (equal weights), "linear_softmax" (weights p), "attention"
+      (weights softmax(attention) over frames) or "max".
+    attention: <float32>[batch, frames, classes], for "attention" alone.
+
+  Returns:
+    <float32>[batch, classes], logits of the pooled probabilities.
+  """
+  if pooling == "max":
+    return logits.max(axis=1)
+  log_p, log_not_p = nn.log_sigmoid(logits), nn.log_sigmoid(-logits)
+  log_weights = {
+    "mean": jnp.zeros_like(logits),
+    "linear_softmax": log_p,
+    "attention": attention,
+  }[pooling]
+  log_weights = nn.log_softmax(log_weights, axis=1)
+  pool = jax.nn.logsumexp
+  return pool(log_weights + log_p, axis=1) - pool(log_weights + log_not_p, axis=1)

@@ -1,0 +1,89 @@
+"""Training metrics between two log lines."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+
+import jax
+
+from audiotag_jax import checkpoint, parallel
+from audiotag_jax.errors import UserError
+
+
+class Meter:
+  """Gathers the training metrics of the steps between two log lines.
+
+  It lets the device work on one step while the next is prepared, and stops the run
+  at the first step whose loss is not finite.
+  """
+
+  def __init__(self, checkpoints: checkpoint.RunCheckpoints):
+    self._checkpoints = checkpoints
+    self._pending = None
+    self._restart()
+
+  def _restart(self) -> None:
+    self._sums: dict[str, float] = {}
+    self._num_steps = 0
+    self._wait_s = 0.0
+    self._start_s = time.monotonic()
+
+  @contextlib.contextmanager
+  def waiting_for_data(self) -> Iterator[None]:
+    """Measures the time spent in the block as waiting for data."""
+    start_s = time.monotonic()
+    yield
+    self._wait_s += time.monotonic() - start_s
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Leaves the time spent in the block out of the step rate."""
+    start_s = time.monotonic()
+    yield
+    self._start_s += time.monotonic() - start_s
+
+  def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    """Takes a step's replicated metrics; waits for those of the step before it."""
+    self.check_finite()
+    self._pending = step, metrics
+
+  def check_finite(self) -> None:
+    """Waits for the last step's metrics.
+
+    Raises:
+      UserError: the loss or its gradient is not finite.
+    """
+    if self._pending is None:
+      return
+    step, metrics = self._pending
+    self._pending = None
+    metrics = {k: float(v) for k, v in parallel.unreplicate(metrics).items()}
+    if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
+      good_step = self._checkpoints.latest_step()
+      good = f"the last good checkpoint is that of step {good_step}"
+      if good_step is None:
+        good = "there is no checkpoint yet"
+      raise UserError(
+        f"the loss is {metrics['loss']} and its gradient's norm "
+        f"{metrics['grad_norm']} at step {step}; {good}. "
+        "Lower config.train.learning_rate or config.train.clip_norm"
+      )
+    for key, value in metrics.items():
+      self._sums[key] = self._sums.get(key, 0.0) + value
+    self._last = metrics
+    self._num_steps += 1
+
+  def summarize(self) -> dict[str, float]:
+    """Returns the scalars of the steps since the last call, and starts anew."""
+    self.check_finite()
+    elapsed_s = time.monotonic() - self._start_s
+    scalars = {
+      "train/loss": self._sums["loss"] / self._num_steps,
+      "train/grad_norm": self._sums["grad_norm"] / self._num_steps,
+      "train/learning_rate": self._last["learning_rate"],
+      "train/steps_per_second": self._num_steps / elapsed_s,
+      "train/data_wait_share": self._wait_s / elapsed_s,
+    }
+    self._restart()
+    return scalars

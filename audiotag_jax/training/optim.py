@@ -1,0 +1,38 @@
+"""The optimizer of a recipe."""
+
+from typing import Any
+
+import jax
+import ml_collections
+import optax
+
+
+def learning_rate_schedule(train: ml_collections.ConfigDict) -> optax.Schedule:
+  """Linear warm-up from 0 over `warmup_share` of the steps, then a cosine to 0."""
+  return optax.warmup_cosine_decay_schedule(
+    init_value=0.0,
+    peak_value=train.learning_rate,
+    warmup_steps=round(train.warmup_share * train.num_steps),
+    decay_steps=train.num_steps,
+  )
+
+
+def is_decayed(params: Any) -> Any:
+  """Marks the parameters that weight decay acts on: kernels, not biases or norms."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: path[-1].key.endswith("kernel"), params
+  )
+
+
+def create_optimizer(
+  train: ml_collections.ConfigDict,
+) -> optax.GradientTransformation:
+  """Gradient clipping, then AdamW (Loshchilov and Hutter 2019)."""
+  return optax.chain(
+    optax.clip_by_global_norm(train.clip_norm),
+    optax.adamw(
+      learning_rate_schedule(train),
+      weight_decay=train.weight_decay,
+      mask=is_decayed,
+    ),
+  )

@@ -1,0 +1,28 @@
+"""CRNN on the embedded demo set: minutes on two CPU cores.
+
+python -m audiotag_jax.main --config=configs/crnn_demo.py --workdir=runs/crnn_demo
+"""
+
+from audiotag_jax import config as config_lib
+
+
+def get_config():
+  config = config_lib.get_config()
+  config.data.dataset = "soundscapes"
+  config.data.clip_s = 6.0
+  config.data.pad = "zero"
+  config.frontend.sample_rate_hz = 16_000
+  config.frontend.window_samples = 512
+  config.frontend.fft_samples = 512
+  config.frontend.f_max_hz = 8_000.0
+  config.crnn.filters = (16, 32, 64, 64)
+  config.crnn.time_pooling = (4, 2, 2, 1)
+  config.crnn.gru_units = (64,)
+  config.crnn.conv_dropout = 0.0
+  config.crnn.dropout = 0.1
+  config.train.batch_size = 16
+  config.train.num_steps = 1000
+  config.train.learning_rate = 4e-3
+  config.train.log_every_steps = 50
+  config.train.eval_every_steps = 250
+  return config

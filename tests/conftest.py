@@ -1,0 +1,93 @@
+"""Settings that must stand before jax is imported, and what many tests use."""
+
+# ruff: noqa: E402
+import os
+import tempfile
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+# Many tests compile the same small programs.
+_COMPILED = tempfile.TemporaryDirectory(prefix="jax-cache-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+CLASSES = ("Bell", "Rain", "Siren")
+MIDS = ("/m/0395lw", "/m/06mb1", "/m/03kmc9")
+
+
+def chirp(seconds: float, seed: int = 0, rate_hz: int = 44_100) -> np.ndarray:
+  """A sweep over noise <float64>[samples], peak below 1, another one for each seed."""
+  rng = np.random.default_rng(seed)
+  t = np.arange(round(seconds * rate_hz)) / rate_hz
+  start_hz, sweep_hz = rng.uniform(200, 2000, 2)
+  sweep = np.sin(2 * np.pi * (start_hz + sweep_hz * t) * t)
+  return 0.6 * sweep + 0.1 * rng.uniform(-1, 1, len(t))
+
+
+def write_fsd50k(
+  folder: Path, num_clips: dict[str, int], seconds: tuple[float, ...] = (0.3, 1.0, 2.5)
+) -> Path:
+  """Writes a folder in FSD50K's layout: 44.1 kHz, each class's clips alike."""
+  for name in ("dev_audio", "eval_audio", "ground_truth"):
+    (folder / f"FSD50K.{name}").mkdir(parents=True)
+  rows, number = {"dev": [], "eval": []}, 1000
+  for split, count in num_clips.items():
+    part = "eval" if split == "eval" else "dev"
+    for _ in range(count):
+      labels = [number % 3] if number % 4 else [number % 3, (number + 1) % 3]
+      waveform = chirp(seconds[number % len(seconds)], seed=number % 3)
+      path = folder / f"FSD50K.{part}_audio" / f"{number}.wav"
+      soundfile.write(path, waveform, 44_100, subtype="PCM_16")
+      names = ",".join(CLASSES[i] for i in labels)
+      row = [number, names, ",".join(MIDS[i] for i in labels)]
+      rows[part].append(row if part == "eval" else [*row, split])
+      number += 1
+  ground_truth = folder / "FSD50K.ground_truth"
+  vocabulary = [[i, *names] for i, names in enumerate(zip(CLASSES, MIDS, strict=True))]
+  tables = {
+    "dev": [["fname", "labels", "mids", "split"], *rows["dev"]],
+    "eval": [["fname", "labels", "mids"], *rows["eval"]],
+    "vocabulary": vocabulary,
+  }
+  for name, table in tables.items():
+    with (ground_truth / f"{name}.csv").open("w", newline="") as file:
+      csv.writer(file).writerows(table)
+  return folder
+
+
+@pytest.fixture
+def fsd50k_dir(tmp_path) -> Path:
+  """12 train, 6 val and 7 eval clips of three classes, of 0.3, 1 and 2.5 s."""
+  return write_fsd50k(tmp_path / "source", {"train": 12, "val": 6, "eval": 7})
+
+
+@pytest.fixture
+def tiny_config(fsd50k_dir, tmp_path):
+  """A recipe that trains in seconds: 6 steps of 8 clips, a validation every second."""
+  from audiotag_jax import config as config_lib
+
+  config = config_lib.get_config()
+  config.data.source_dir = str(fsd50k_dir)
+  config.data.data_dir = str(tmp_path / "data")
+  config.data.clip_s = 1.0
+  config.frontend.sample_rate_hz = 8_000
+  config.frontend.f_max_hz = 4_000.0
+  config.crnn.filters = (4, 8)
+  config.crnn.time_pooling = (2, 2)
+  config.crnn.mel_pooling = (4, 4)
+  config.crnn.gru_units = (8,)
+  config.train.num_steps = 6
+  config.train.batch_size = 8
+  config.train.log_every_steps = 2
+  config.train.eval_every_steps = 2
+  config.evaluation.batch_size = 8
+  return config

@@ -1,0 +1,187 @@
+import numpy as np
+import pytest
+
+from audiotag_jax import config as config_lib
+from audiotag_jax.data import fsd50k, input_pipeline, splits
+from audiotag_jax.frontend import logmel_tf, mel
+
+ONE_PROCESS = input_pipeline.Process()
+
+
+@pytest.fixture
+def clips(fsd50k_dir, tmp_path):
+  prepared = fsd50k.prepare(
+    fsd50k_dir, data_dir=str(tmp_path / "data"), sample_rate_hz=8_000, allow_missing=0
+  )
+  return splits.load_splits("official", prepared)
+
+
+@pytest.fixture
+def config():
+  config = config_lib.get_config()
+  config.frontend.sample_rate_hz = 8_000
+  config.frontend.f_max_hz = 4_000.0
+  config.data.clip_s = 1.0
+  config.train.batch_size = 8
+  config.train.num_steps = 6
+  config.evaluation.batch_size = 4
+  return config
+
+
+def train_stream(clips, config, first_step=0, process=ONE_PROCESS):
+  stream = input_pipeline.train_batches(
+    clips["train"], config, first_step=first_step, process=process
+  )
+  return list(stream)
+
+
+def eval_rows(clips, config, process=ONE_PROCESS):
+  batches = list(input_pipeline.eval_batches(clips["eval"], config, process=process))
+  return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def assert_same_batches(a, b):
+  assert len(a) == len(b)
+  for left, right in zip(a, b, strict=True):
+    for key, value in left.items():
+      np.testing.assert_array_equal(value, right[key], err_msg=key)
+
+
+def full_log_mel(clips, clip, config, waveform=None):
+  if waveform is None:
+    waveform = input_pipeline.read_waveform(clips, clip, config.data)
+  return logmel_tf.log_mel(waveform, mel.LogMelParams(**config.frontend)).numpy()
+
+
+def test_shapes_and_types(clips, config):
+  batches = train_stream(clips, config)
+  assert len(batches) == 6
+  assert batches[0]["log_mel"].shape == (8, 26, 64)
+  assert batches[0]["log_mel"].dtype == np.float32
+  assert batches[0]["labels"].shape == (8, 3)
+  assert input_pipeline.log_mel_shape(config) == (26, 64)
+
+
+def test_an_epoch_sees_every_clip_once_and_each_epoch_has_its_own_order():
+  positions = np.arange(36)
+  order = input_pipeline.shuffled(positions, 12, seed=0).reshape(3, 12)
+  for epoch in order:
+    assert sorted(epoch) == list(range(12))
+  assert not np.array_equal(order[0], order[1])
+  other_seed = input_pipeline.shuffled(positions, 12, seed=1).reshape(3, 12)
+  assert not np.array_equal(order[0], other_seed[0])
+
+
+def test_labels_stay_with_their_clips(clips, config):
+  config.train.batch_size, config.train.num_steps = 12, 1
+  config.data.clip_s = 3.0  # so that nothing is cropped
+  batch = train_stream(clips, config)[0]
+  order = input_pipeline.shuffled(np.arange(12), 12, config.seed)
+  np.testing.assert_array_equal(batch["labels"], clips["train"].labels[order])
+  waveform = input_pipeline.read_waveform(clips["train"], order[0], config.data)
+  repeated = np.tile(waveform, 100)[:24_000]
+  expected = full_log_mel(clips["train"], order[0], config, repeated)
+  np.testing.assert_allclose(batch["log_mel"][0], expected, atol=1e-3)
+
+
+def test_the_stream_at_step_k_is_the_same_after_a_restart(clips, config):
+  assert_same_batches(
+    train_stream(clips, config, first_step=3), train_stream(clips, config)[3:]
+  )
+
+
+def test_processes_share_out_each_batch(clips, config):
+  whole = train_stream(clips, config)
+  parts = [
+    train_stream(clips, config, process=input_pipeline.Process(i, 2)) for i in range(2)
+  ]
+  joined = [
+    {key: np.concatenate([a[key], b[key]]) for key in a}
+    for a, b in zip(*parts, strict=True)
+  ]
+  assert_same_batches(joined, whole)
+
+
+def test_training_crops_differ_from_epoch_to_epoch(clips, config):
+  config.train.batch_size = 12
+  long_clip = int(np.argmax(clips["train"].num_samples))
+  seen = []
+  for step, batch in enumerate(train_stream(clips, config)):
+    order = input_pipeline.shuffled(np.arange(12) + 12 * step, 12, config.seed)
+    seen.append(batch["log_mel"][list(order).index(long_clip)])
+  assert len({x.tobytes() for x in seen}) == 6
+
+
+def test_evaluation_yields_every_clip_once_padded_and_masked(clips, config):
+  rows = eval_rows(clips, config)  # 7 clips in batches of 4
+  assert rows["mask"].tolist() == [1.0] * 7 + [0.0]
+  assert rows["clip"][:7].tolist() == list(range(7))
+  np.testing.assert_array_equal(rows["labels"][:7], clips["eval"].labels)
+  assert_same_batches([rows], [eval_rows(clips, config)])
+
+
+def test_evaluation_is_shared_out_among_processes(clips, config):
+  parts = [eval_rows(clips, config, input_pipeline.Process(i, 2)) for i in range(2)]
+  clip = np.concatenate([part["clip"][part["mask"] > 0] for part in parts])
+  assert sorted(clip) == list(range(7))
+
+
+def test_center_crop(clips, config):
+  config.data.normalize = "none"
+  long_clip = int(np.argmax(clips["eval"].num_samples))
+  waveform = input_pipeline.read_waveform(clips["eval"], long_clip, config.data).numpy()
+  start = (len(waveform) - 8_000) // 2
+  expected = full_log_mel(
+    clips["eval"], long_clip, config, waveform[start : start + 8_000]
+  )
+  np.testing.assert_allclose(
+    eval_rows(clips, config)["log_mel"][long_clip], expected, atol=1e-3
+  )
+
+
+def test_windows_cover_each_clip_to_its_end(clips, config):
+  config.evaluation.crop, config.evaluation.hop_s = "windows", 0.5
+  clip, start = input_pipeline.eval_windows(clips["eval"], config)
+  samples = clips["eval"].num_samples
+  assert sorted(set(samples.tolist())) == [2_400, 8_000, 20_000]
+  for i, length in enumerate(samples):
+    expected = [0, 4_000, 8_000, 12_000] if length == 20_000 else [0]
+    assert start[clip == i].tolist() == expected
+  rows = eval_rows(clips, config)
+  assert rows["clip"][rows["mask"] > 0].tolist() == clip.tolist()
+
+
+def test_the_last_window_ends_where_the_clip_does(clips, config):
+  config.evaluation.crop, config.evaluation.hop_s = "windows", 0.7
+  clip, start = input_pipeline.eval_windows(clips["eval"], config)
+  long_clip = int(np.argmax(clips["eval"].num_samples))
+  assert start[clip == long_clip].tolist() == [0, 5_600, 11_200, 12_000]
+
+
+@pytest.mark.parametrize(
+  ("pad", "expected"), [("repeat", [1, 2, 3, 1, 2]), ("zero", [1, 2, 3, 0, 0])]
+)
+def test_short_clips_are_filled_up(pad, expected):
+  waveform = np.array([1, 2, 3], np.float32)
+  fixed = input_pipeline.fix_length(waveform, 5, np.int64(0), pad)
+  assert fixed.numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("pad", ["repeat", "zero"])
+def test_long_clips_are_cropped_from_the_start_given(pad):
+  waveform = np.arange(9, dtype=np.float32)
+  fixed = input_pipeline.fix_length(waveform, 5, np.int64(3), pad)
+  assert fixed.numpy().tolist() == [3, 4, 5, 6, 7]
+
+
+def test_normalisation_to_the_peak_or_none(config):
+  waveform = np.array([0.1, -0.5, 0.25], np.float32)
+  np.testing.assert_allclose(
+    input_pipeline.normalize(waveform, config.data), [0.2, -1.0, 0.5]
+  )
+  silence = np.zeros(3, np.float32)
+  assert input_pipeline.normalize(silence, config.data).numpy().tolist() == [0, 0, 0]
+  config.data.normalize = "none"
+  np.testing.assert_array_equal(
+    input_pipeline.normalize(waveform, config.data), waveform
+  )

@@ -1,0 +1,138 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from audiotag_jax import parallel
+from audiotag_jax.models.create import create_model
+from audiotag_jax.training import optim, steps
+
+
+@pytest.fixture
+def config(tiny_config):
+  tiny_config.crnn.dropout = 0.0
+  tiny_config.crnn.conv_dropout = 0.0
+  return tiny_config
+
+
+def batch_of(num_clips, seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+    "log_mel": rng.normal(-40, 15, (num_clips, 26, 64)).astype(np.float32),
+    "labels": (rng.random((num_clips, 3)) < 0.4).astype(np.float32),
+  }
+
+
+def setup(config, num_devices):
+  """Returns a step pmapped over some devices, the sharding of a batch, the state."""
+  model = create_model(config, num_classes=3, axis_name=parallel.AXIS)
+  tx = optim.create_optimizer(config.train)
+  step = functools.partial(
+    steps.train_step,
+    model=model,
+    tx=tx,
+    schedule=optim.learning_rate_schedule(config.train),
+    seed=config.seed,
+    accumulation_steps=config.train.accumulation_steps,
+    axis_name=parallel.AXIS,
+  )
+  devices = jax.devices()[:num_devices]
+  state = steps.create_state(model, tx, config.seed, (1, 26, 64))
+  state = jax.tree.map(lambda x: np.stack([x] * num_devices), state)
+
+  def shard(batch):
+    return {k: v.reshape(num_devices, -1, *v.shape[1:]) for k, v in batch.items()}
+
+  return jax.pmap(step, axis_name=parallel.AXIS, devices=devices), shard, state
+
+
+def run(config, num_devices, num_steps=5):
+  step, shard, state = setup(config, num_devices)
+  metrics = []
+  for i in range(num_steps):
+    state, step_metrics = step(state, shard(batch_of(16, seed=i)))
+    metrics.append({k: np.asarray(v)[0] for k, v in step_metrics.items()})
+  return jax.tree.map(lambda x: np.asarray(x)[0], state), metrics
+
+
+def assert_close(a, b, **tolerance):
+  jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), a, b)
+
+
+def test_eight_devices_train_as_one_does(config):
+  assert jax.local_device_count() == 8
+  one, one_metrics = run(config, 1)
+  eight, eight_metrics = run(config, 8)
+  assert_close(one_metrics, eight_metrics, atol=1e-5)
+  assert_close(one.batch_stats, eight.batch_stats, rtol=1e-4, atol=1e-4)
+  assert int(one.step) == int(eight.step) == 5
+
+
+def test_all_devices_hold_the_same_state(config):
+  config.crnn.dropout = 0.3  # each device drops others, yet all take the same step
+  step, shard, state = setup(config, 8)
+  state, _ = step(state, shard(batch_of(16)))
+  for leaf in jax.tree.leaves(state):
+    for device in range(1, 8):
+      np.testing.assert_array_equal(leaf[0], leaf[device])
+
+
+def test_the_loss_is_the_mean_binary_cross_entropy(config):
+  _, metrics = run(config, 1, num_steps=1)
+  model = create_model(config, num_classes=3, axis_name=None)
+  state = steps.create_state(model, optax.identity(), config.seed, (1, 26, 64))
+  batch = batch_of(16)
+  outputs, _ = model.apply(
+    {"params": state.params, "batch_stats": state.batch_stats},
+    batch["log_mel"],
+    train=True,
+    mutable=["batch_stats"],
+  )
+  p = jax.nn.sigmoid(outputs["logits"])
+  labels = batch["labels"]
+  expected = -(labels * jnp.log(p) + (1 - labels) * jnp.log(1 - p)).mean()
+  np.testing.assert_allclose(metrics[0]["loss"], expected, rtol=1e-5)
+
+
+def test_the_learning_rate_is_that_of_the_step(config):
+  _, metrics = run(config, 1, num_steps=3)
+  schedule = optim.learning_rate_schedule(config.train)
+  assert [m["learning_rate"] for m in metrics] == [schedule(i) for i in range(3)]
+
+
+def test_accumulating_two_equal_halves_is_one_step_on_the_half(config):
+  config.train.warmup_share = 0.0
+  half = batch_of(8)
+  step, shard, state = setup(config, 1)
+  expected, metrics = step(state, shard(half))
+  config.train.accumulation_steps = 2
+  step, shard, state = setup(config, 1)
+  both = {k: np.concatenate([v, v]) for k, v in half.items()}
+  accumulated, accumulated_metrics = step(state, shard(both))
+  assert_close(metrics, accumulated_metrics, rtol=1e-5)
+  assert_close(expected.params, accumulated.params, atol=1e-6)
+
+
+def test_dropout_is_drawn_from_the_step(config):
+  config.crnn.dropout = 0.5
+  step, shard, state = setup(config, 1)
+  batch = shard(batch_of(16))
+  _, first = step(state, batch)
+  _, again = step(state, batch)
+  _, other = step(state.replace(step=state.step + 1), batch)
+  assert first["loss"] == again["loss"] != other["loss"]
+
+
+def test_scores_are_probabilities_and_the_rest_is_handed_back(config):
+  model = create_model(config, num_classes=3, axis_name=None)
+  state = steps.create_state(model, optax.identity(), 0, (1, 26, 64))
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  batch = {**batch_of(4), "mask": np.ones(4), "clip": np.arange(4)}
+  rows = steps.eval_step(variables, batch, model=model)
+  logits = model.apply(variables, batch["log_mel"], train=False)["logits"]
+  np.testing.assert_allclose(rows["scores"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+  assert rows["loss"].shape == (4,)
+  assert set(rows) == {"scores", "loss", "mask", "clip"}

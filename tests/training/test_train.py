@@ -1,0 +1,178 @@
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from audiotag_jax import parallel
+from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import metrics, report
+from audiotag_jax.training import train
+
+PERFORMANCE_KEYS = [
+  "model", "split", "step", "params", "num_clips", "num_classes",
+  "accuracy", "precision", "recall", "f1",
+  "precision_macro", "recall_macro", "f1_macro",
+  "mAP", "auc", "d_prime", "lwlrap", "threshold",
+]  # fmt: skip
+
+
+def performance(workdir):
+  return json.loads((workdir / "results/performance.json").read_text())[workdir.name]
+
+
+def last_state(config, workdir):
+  run = train.open_run(config, workdir)
+  state = run.checkpoints.restore(run.checkpoints.latest_step(), train.init_state(run))
+  run.checkpoints.close()
+  return state
+
+
+@pytest.fixture
+def finished(tiny_config, tmp_path):
+  """The workdir of a finished run, and what it printed."""
+  workdir = tmp_path / "run"
+  return workdir, train.train_and_evaluate(tiny_config, str(workdir))
+
+
+def test_a_run_leaves_what_the_contract_says(finished):
+  workdir, text = finished
+  assert "label prior (chance)" in text
+  assert str(workdir / "results") in text
+
+  entry = performance(workdir)
+  assert sorted(entry) == sorted(PERFORMANCE_KEYS)
+  assert (entry["model"], entry["split"], entry["num_clips"]) == ("crnn", "eval", 7)
+
+  arrays = np.load(workdir / "results/predictions.npz")
+  assert sorted(arrays) == ["classes", "fname", "labels", "scores"]
+  assert arrays["fname"].tolist() == [str(n) for n in range(1018, 1025)]
+  assert arrays["scores"].dtype == np.float32
+  assert arrays["scores"].shape == arrays["labels"].shape == (7, 3)
+  assert (arrays["scores"] >= 0).all()
+  assert (arrays["scores"] <= 1).all()
+  assert arrays["labels"].dtype == np.uint8
+  assert arrays["classes"].tolist() == ["Bell", "Rain", "Siren"]
+
+  per_class = metrics.per_class(arrays["scores"], arrays["labels"], 0.5)
+  overall = metrics.overall(arrays["scores"], arrays["labels"], 0.5, per_class)
+  assert {key: entry[key] for key in overall} == overall
+  with (workdir / "results/per_class.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert [row["label"] for row in rows] == arrays["classes"].tolist()
+  assert [float(row["AP"]) for row in rows] == per_class["AP"].tolist()
+  assert (workdir / "results/learning_curves.png").stat().st_size > 10_000
+
+  scalars = report.read_scalars(workdir)
+  assert scalars["train/loss"][0].tolist() == [2, 4, 6]
+  assert scalars["val/mAP"][0].tolist() == [2, 4, 6]
+  for tag in ("learning_rate", "grad_norm", "steps_per_second", "data_wait_share"):
+    assert len(scalars[f"train/{tag}"][0]) == 3
+
+
+def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(
+  tiny_config, tmp_path, monkeypatch
+):
+  unbroken, stopped = tmp_path / "unbroken", tmp_path / "stopped"
+  train.train_and_evaluate(tiny_config, str(unbroken))
+
+  num_calls, shard = 0, parallel.shard
+
+  def interrupt(batch):
+    nonlocal num_calls
+    num_calls += "mask" not in batch
+    if num_calls == 6:  # in step 6, two steps after the last checkpoint
+      raise KeyboardInterrupt
+    return shard(batch)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(parallel, "shard", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      train.train_and_evaluate(tiny_config, str(stopped))
+  assert not (stopped / "results").exists()
+  train.train_and_evaluate(tiny_config, str(stopped))
+
+  states = [last_state(tiny_config, workdir) for workdir in (unbroken, stopped)]
+  assert int(states[0].step) == 6
+  jax.tree.map(np.testing.assert_array_equal, *states)
+  assert performance(unbroken) == performance(stopped)
+  for tag in ("train/loss", "val/loss"):
+    curves = [report.read_scalars(workdir)[tag] for workdir in (unbroken, stopped)]
+    np.testing.assert_array_equal(curves[0], curves[1])
+
+
+def test_a_finished_run_is_only_evaluated_again(tiny_config, tmp_path):
+  first = train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+  scalars = report.read_scalars(tmp_path / "run")
+  assert train.train_and_evaluate(tiny_config, str(tmp_path / "run")) == first
+  again = report.read_scalars(tmp_path / "run")
+  np.testing.assert_array_equal(scalars["train/loss"], again["train/loss"])
+
+
+def test_evaluation_alone_scores_the_split_and_checkpoint_asked_for(
+  tiny_config, tmp_path
+):
+  workdir = tmp_path / "run"
+  train.train_and_evaluate(tiny_config, str(workdir))
+  tiny_config.evaluation.split = "val"
+  tiny_config.evaluation.checkpoint = "last"
+  train.evaluate_only(tiny_config, str(workdir))
+  entry = performance(workdir)
+  assert (entry["split"], entry["step"], entry["num_clips"]) == ("val", 6, 6)
+  steps, values = report.read_scalars(workdir)["val/mAP"]
+  assert entry["mAP"] == pytest.approx(values[steps == 6][0], abs=1e-6)
+
+
+def test_the_best_checkpoint_is_the_one_of_the_best_validation(tiny_config, tmp_path):
+  tiny_config.train.num_steps = 12
+  train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+  steps, values = report.read_scalars(tmp_path / "run")["val/mAP"]
+  best = values == values.max()
+  assert performance(tmp_path / "run")["step"] in steps[best]
+  kept = {int(p.name) for p in (tmp_path / "run/checkpoints").iterdir()}
+  assert {10, 12} <= kept
+  assert len(kept) <= 3
+
+
+def test_evaluation_needs_a_run(tiny_config, tmp_path):
+  with pytest.raises(UserError, match="holds no config.json"):
+    train.evaluate_only(tiny_config, str(tmp_path))
+
+
+def test_a_workdir_of_another_config_is_refused(tiny_config, tmp_path):
+  train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+  tiny_config.train.learning_rate = 0.5
+  tiny_config.evaluation.threshold = 0.4  # free to change
+  with pytest.raises(UserError) as info:
+    train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+  assert "train.learning_rate (was 0.001, now 0.5)" in str(info.value)
+  assert "threshold" not in str(info.value)
+
+
+def test_a_workdir_of_other_data_is_refused(tiny_config, fsd50k_dir, tmp_path):
+  train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+  path = fsd50k_dir / "FSD50K.ground_truth/dev.csv"
+  path.write_text(path.read_text().replace(",val", ",train", 1))
+  with pytest.raises(UserError, match="splits.train.num_clips .was 12, now 13"):
+    train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+
+
+def test_a_loss_that_diverges_stops_the_run(tiny_config, tmp_path):
+  tiny_config.train.learning_rate = 1e38
+  tiny_config.train.weight_decay = 1e30
+  with pytest.raises(UserError, match=r"the loss is .* at step \d+; .*checkpoint"):
+    train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(tiny_config, tmp_path):
+  tiny_config.train.batch_size = 12
+  with pytest.raises(UserError, match="batch_size 12 is not divisible by 8 devices"):
+    train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+  ("step", "due"), [(1, False), (4, True), (5, False), (8, True), (10, True)]
+)
+def test_cadence(step, due):
+  assert train.is_due(step, every_steps=4, num_steps=10) == due
