@@ -46,9 +46,9 @@ class LogMelParams:
 
 @functools.lru_cache
 def hann_window(params: LogMelParams) -> np.ndarray:
-  """Returns the periodic Hann window, centred <float32>[fft_samples]."""
+  """Returns the periodic Hann window, centred <float64>[fft_samples]."""
   window = librosa.filters.get_window("hann", params.window_samples, fftbins=True)
-  return librosa.util.pad_center(window, size=params.fft_samples).astype(np.float32)
+  return librosa.util.pad_center(window, size=params.fft_samples)
 
 
 @functools.lru_cache

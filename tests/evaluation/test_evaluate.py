@@ -1,0 +1,69 @@
+import numpy as np
+
+from audiotag_jax import config as config_lib
+from audiotag_jax import parallel
+from audiotag_jax.data import fsd50k, input_pipeline, splits
+from audiotag_jax.evaluation import evaluate
+
+NUM_CLASSES = 3
+
+
+def eval_step(variables, batch):
+  """Scores a row by its mean level, so that a test can tell which clip it is."""
+  level = batch["log_mel"].mean(axis=(1, 2)) / -100.0
+  scores = level[:, None] * variables["scale"]
+  rest = {key: batch[key] for key in ("mask", "clip")}
+  return rest | {"scores": scores, "loss": level}
+
+
+def predict(config, fsd50k_dir, tmp_path):
+  prepared = fsd50k.prepare(
+    fsd50k_dir, data_dir=str(tmp_path / "data"), sample_rate_hz=8_000, allow_missing=0
+  )
+  clips = splits.load_splits("official", prepared)["eval"]
+  variables = parallel.replicate({"scale": np.ones(NUM_CLASSES, np.float32)})
+  return clips, evaluate.predict(parallel.pmap(eval_step), variables, clips, config)
+
+
+def config_8khz():
+  config = config_lib.get_config()
+  config.frontend.sample_rate_hz = 8_000
+  config.frontend.f_max_hz = 4_000.0
+  config.data.clip_s = 1.0
+  config.evaluation.batch_size = 8
+  return config
+
+
+def test_every_clip_is_scored_once_in_file_order(fsd50k_dir, tmp_path):
+  config = config_8khz()
+  clips, predictions = predict(config, fsd50k_dir, tmp_path)
+  assert predictions.fname.tolist() == [str(n) for n in range(1018, 1025)]
+  rows = next(
+    input_pipeline.eval_batches(clips, config, process=input_pipeline.Process())
+  )
+  expected = rows["log_mel"].mean(axis=(1, 2))[:7] / -100.0
+  np.testing.assert_allclose(predictions.scores[:, 0], expected, rtol=1e-5)
+  assert abs(predictions.loss - expected.mean()) < 1e-6
+
+
+def test_a_clip_s_score_is_the_mean_over_its_windows(fsd50k_dir, tmp_path):
+  config = config_8khz()
+  config.evaluation.crop, config.evaluation.hop_s = "windows", 0.5
+  clips, predictions = predict(config, fsd50k_dir, tmp_path)
+  batches = input_pipeline.eval_batches(clips, config, process=input_pipeline.Process())
+  rows = {}
+  for batch in batches:
+    for i in np.flatnonzero(batch["mask"]):
+      level = batch["log_mel"][i].mean() / -100.0
+      rows.setdefault(int(batch["clip"][i]), []).append(level)
+  assert sorted(len(levels) for levels in rows.values()) == [1, 1, 1, 1, 1, 4, 4]
+  expected = [np.mean(rows[clip]) for clip in range(7)]
+  np.testing.assert_allclose(predictions.scores[:, 0], expected, rtol=1e-5)
+
+
+def test_the_label_prior_scores_every_clip_alike(fsd50k_dir, tmp_path):
+  _, predictions = predict(config_8khz(), fsd50k_dir, tmp_path)
+  train_labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]], np.uint8)
+  prior = evaluate.label_prior(predictions, train_labels)
+  np.testing.assert_array_equal(prior.scores, [[0.75, 0.25, 0.0]] * 7)
+  np.testing.assert_array_equal(prior.labels, predictions.labels)

@@ -1,0 +1,108 @@
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiotag_jax import config as config_lib
+from audiotag_jax.models.create import create_model
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def recipe(name):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config()
+
+
+def num_params(config, num_frames):
+  model = create_model(config, num_classes=200, axis_name=None)
+  log_mel = jnp.zeros((1, num_frames, config.frontend.num_mels))
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), log_mel, train=False))
+  return sum(x.size for x in jax.tree.leaves(shapes["params"]))
+
+
+@pytest.mark.parametrize(
+  ("name", "num_frames", "expected"),
+  [("crnn_fsd50k", 1001, 1_949_136), ("crnn_fsd50k_paper", 101, 1_047_504)],
+)
+def test_number_of_parameters(name, num_frames, expected):
+  assert num_params(recipe(name), num_frames) == expected
+
+
+@pytest.fixture
+def config():
+  config = config_lib.get_config()
+  config.crnn.filters = (4, 8)
+  config.crnn.time_pooling = (2, 4)
+  config.crnn.mel_pooling = (4, 4)
+  config.crnn.gru_units = (6,)
+  return config
+
+
+def log_mels(num_clips=2, num_frames=50):
+  rng = np.random.default_rng(0)
+  return rng.normal(-40, 15, (num_clips, num_frames, 64)).astype(np.float32)
+
+
+def init(config, log_mel):
+  model = create_model(config, num_classes=5, axis_name=None)
+  return model, model.init(jax.random.key(0), log_mel, train=False)
+
+
+def test_outputs(config):
+  log_mel = log_mels()
+  model, variables = init(config, log_mel)
+  outputs = model.apply(variables, log_mel, train=False)
+  shapes = {name: value.shape for name, value in outputs.items()}
+  assert shapes == {"logits": (2, 5), "embedding": (2, 12), "framewise": (2, 50, 5)}
+  assert ((outputs["framewise"] >= 0) & (outputs["framewise"] <= 1)).all()
+  again = model.apply(variables, log_mel, train=False)
+  np.testing.assert_array_equal(outputs["logits"], again["logits"])
+
+
+def test_time_is_pooled_before_the_recurrence(config):
+  log_mel = log_mels(num_frames=50)
+  model, variables = init(config, log_mel)
+  framewise = model.apply(variables, log_mel, train=False)["framewise"]
+  distinct = np.unique(np.asarray(framewise)[0], axis=0)
+  assert len(distinct) == 50 // 8
+
+
+def test_max_pooling_takes_the_largest_frame(config):
+  config.crnn.pooling = "max"
+  log_mel = log_mels()
+  model, variables = init(config, log_mel)
+  outputs = model.apply(variables, log_mel, train=False)
+  expected = outputs["framewise"].max(axis=1)
+  np.testing.assert_allclose(jax.nn.sigmoid(outputs["logits"]), expected, rtol=1e-5)
+
+
+def test_bfloat16_gives_float32_logits_near_those_of_float32(config):
+  log_mel = log_mels()
+  model, variables = init(config, log_mel)
+  exact = model.apply(variables, log_mel, train=False)["logits"]
+  config.model.dtype = "bfloat16"
+  model, _ = init(config, log_mel)
+  rough = model.apply(variables, log_mel, train=False)["logits"]
+  assert rough.dtype == jnp.float32
+  np.testing.assert_allclose(rough, exact, atol=0.05)
+  assert not np.array_equal(rough, exact)
+
+
+def test_training_updates_the_batch_statistics(config):
+  log_mel = log_mels()
+  model, variables = init(config, log_mel)
+  _, updates = model.apply(
+    variables,
+    log_mel,
+    train=True,
+    rngs={"dropout": jax.random.key(0)},
+    mutable=["batch_stats"],
+  )
+  mean = updates["batch_stats"]["input_norm"]["mean"]
+  np.testing.assert_allclose(mean, 0.1 * log_mel.mean(axis=(0, 1)), rtol=1e-4)

@@ -1,0 +1,74 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiotag_jax.models import layers
+
+
+def test_bigru_agrees_with_flax_s_gru_in_both_directions():
+  x = jax.random.normal(jax.random.key(0), (3, 11, 5))
+  model = layers.BiGRU(units=4)
+  params = model.init(jax.random.key(1), x)["params"]
+  params = jax.tree.map(
+    lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params
+  )
+  ours = model.apply({"params": params}, x)
+  for direction in range(2):
+    in_kernel = jnp.split(params["input"]["kernel"][:, direction], 3, axis=-1)
+    in_bias = jnp.split(params["input"]["bias"][direction], 3)
+    recurrent = jnp.split(params["recurrent_kernel"][direction], 3, axis=-1)
+    cell = {
+      f"i{gate}": {"kernel": in_kernel[i], "bias": in_bias[i]}
+      for i, gate in enumerate("rzn")
+    }
+    cell |= {f"h{gate}": {"kernel": recurrent[i]} for i, gate in enumerate("rzn")}
+    cell["hn"]["bias"] = params["recurrent_bias"][direction]
+    rnn = nn.RNN(nn.GRUCell(4), reverse=bool(direction), keep_order=True)
+    expected = rnn.apply({"params": {"cell": cell}}, x)
+    np.testing.assert_allclose(
+      ours[..., 4 * direction : 4 * direction + 4], expected, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("window", [(2, 2), (4, 2), (1, 3)])
+def test_max_pool_is_flax_s(window):
+  x = jax.random.normal(jax.random.key(0), (2, 13, 9, 3))
+  expected = nn.max_pool(x, window, strides=window)
+  np.testing.assert_array_equal(layers.max_pool(x, window), expected)
+
+
+def logit(p):
+  return np.log(p) - np.log1p(-p)
+
+
+P = np.array([0.1, 0.6, 0.9])
+
+
+@pytest.mark.parametrize(
+  ("pooling", "expected"),
+  [
+    ("mean", (0.1 + 0.6 + 0.9) / 3),
+    ("max", 0.9),
+    ("linear_softmax", (0.01 + 0.36 + 0.81) / 1.6),
+    ("attention", (1 * 0.1 + 2 * 0.6 + 5 * 0.9) / 8),
+  ],
+)
+def test_pooled_probabilities_by_hand(pooling, expected):
+  logits = jnp.array(logit(P), jnp.float32).reshape(1, 3, 1)
+  attention = jnp.log(jnp.array([1.0, 2.0, 5.0])).reshape(1, 3, 1)
+  pooled = layers.pool_frames(logits, pooling, attention)
+  np.testing.assert_allclose(pooled, [[logit(expected)]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "linear_softmax", "attention"])
+@pytest.mark.parametrize("value", [-200.0, 200.0])
+def test_extreme_frames_pool_to_finite_logits_and_gradients(pooling, value):
+  logits = jnp.full((1, 4, 1), value)
+
+  def pooled(x):
+    return layers.pool_frames(x, pooling, jnp.zeros_like(x)).sum()
+
+  np.testing.assert_allclose(pooled(logits), value, rtol=1e-4)
+  assert jnp.isfinite(jax.grad(pooled)(logits)).all()

@@ -1,0 +1,76 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from audiotag_jax import config as config_lib
+from audiotag_jax.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+RECIPES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+
+
+def load(name):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture
+def config():
+  config = config_lib.get_config()
+  config.data.source_dir = "/data/FSD50K"
+  return config
+
+
+def test_the_checked_keys_exist(config):
+  flat = config_lib.flatten(config.to_dict())
+  assert set(config_lib.CHOICES) <= flat.keys()
+  assert set(config_lib.POSITIVE) <= flat.keys()
+  for key in config_lib.FREE_KEYS:
+    assert any(name.startswith(key) for name in flat)
+
+
+def test_the_base_is_valid(config):
+  config_lib.validate(config)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"model.name": "cnn"}, "config.model.name is 'cnn': choose from"),
+    ({"data.pad": "wrap"}, "config.data.pad is 'wrap': choose from"),
+    ({"train.batch_size": 0}, "config.train.batch_size is 0: it must be greater"),
+    ({"data.clip_s": -1.0}, "config.data.clip_s is -1.0: it must be greater"),
+    ({"frontend.f_max_hz": 17_000.0}, "at most half of sample_rate_hz, 16000.0"),
+    ({"frontend.window_samples": 2048}, "is more than fft_samples 1024"),
+    ({"crnn.filters": (8, 8)}, "have 2, 4 and 4"),
+    ({"data.source_dir": ""}, "config.data.source_dir is not set"),
+  ],
+)
+def test_what_makes_no_sense_is_one_line(config, change, message):
+  config.update_from_flattened_dict(change)
+  with pytest.raises(UserError) as info:
+    config_lib.validate(config)
+  assert message in str(info.value)
+  assert "\n" not in str(info.value)
+
+
+def test_changed_keys_are_named_unless_they_are_free():
+  old = {"data": {"source_dir": "/a", "pad": "zero"}, "train": {"num_steps": 3}}
+  new = {"data": {"source_dir": "/b", "pad": "repeat"}, "train": {"num_steps": 3}}
+  assert config_lib.changed_keys(old, new) == ["data.pad (was 'zero', now 'repeat')"]
+  del new["train"]
+  assert "train.num_steps (was 3, now None)" in config_lib.changed_keys(old, new)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_locked_valid_and_says_how_to_launch_it(name):
+  recipe = load(name)
+  config = recipe.get_config()
+  assert config.is_locked
+  config.data.source_dir = "/data/FSD50K"
+  config_lib.validate(config)
+  assert f"--config=configs/{name}.py" in recipe.__doc__
+  assert f"--workdir=runs/{name}" in recipe.__doc__
