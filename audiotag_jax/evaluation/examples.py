@@ -24,7 +24,7 @@ def write_audio(
     waveform = input_pipeline.read_waveform(clips, clip, config.data).numpy()
     writer.write_audios(
       0,
-      {f"val/{clips.fname[clip]}": waveform[None, :, None]},
+      {f"examples/{clips.fname[clip]}/audio": waveform[None, :, None]},
       sample_rate=config.frontend.sample_rate_hz,
     )
 
@@ -38,7 +38,9 @@ def write_predictions(
 ) -> None:
   """Writes a picture of each example: its log-mel beside its scores and labels."""
   images = {
-    f"val/{clips.fname[clip]}": _picture(clips, clip, predictions.scores[clip], config)
+    f"examples/{clips.fname[clip]}/scores": _picture(
+      clips, clip, predictions.scores[clip], config
+    )
     for clip in _chosen(clips)
   }
   writer.write_images(step, images)

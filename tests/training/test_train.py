@@ -4,6 +4,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 
 from audiotag_jax import parallel
 from audiotag_jax.errors import UserError
@@ -69,6 +70,22 @@ def test_a_run_leaves_what_the_contract_says(finished):
   assert scalars["val/mAP"][0].tolist() == [2, 4, 6]
   for tag in ("learning_rate", "grad_norm", "steps_per_second", "data_wait_share"):
     assert len(scalars[f"train/{tag}"][0]) == 3
+
+
+def test_tensorboard_shows_clips_to_see_and_to_hear(finished):
+  workdir, _ = finished
+  events = event_accumulator.EventAccumulator(
+    str(workdir), size_guidance={event_accumulator.TENSORS: 0}
+  ).Reload()
+  plugins = {
+    tag: events.SummaryMetadata(tag).plugin_data.plugin_name
+    for tag in events.Tags()["tensors"]
+  }
+  for fname in (1012, 1014, 1015, 1017):  # spread over the six clips of val
+    assert plugins[f"examples/{fname}/audio"] == "audio"
+    assert plugins[f"examples/{fname}/scores"] == "images"
+    assert len(events.Tensors(f"examples/{fname}/scores")) == 3
+  assert plugins["_hparams_/session_start_info"] == "hparams"
 
 
 def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(
