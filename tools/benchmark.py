@@ -1,0 +1,182 @@
+"""Measures the stages of a recipe beside a peer doing the same, in one run.
+
+python tools/benchmark.py --source=/data/FSD50K --config=configs/crnn_fsd50k.py
+"""
+
+import argparse
+import functools
+import importlib.util
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from audiotag_jax import logs
+from audiotag_jax.errors import exit_on_user_error
+
+NUM_STEPS = 10
+
+
+def parse_args() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument(
+    "--source", type=Path, required=True, help="a folder in FSD50K's layout"
+  )
+  parser.add_argument("--config", type=Path, required=True, help="a recipe")
+  return parser.parse_args()
+
+
+def load_recipe(path: Path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  recipe = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(recipe)
+  return recipe.get_config()
+
+
+def timed(function, *args) -> tuple[float, object]:
+  """Returns a call's seconds and what it returned."""
+  start_s = time.perf_counter()
+  result = function(*args)
+  return time.perf_counter() - start_s, result
+
+
+def benchmark_prepare(config, source_dir: Path, data_dir: str):
+  """Preparation, against librosa.load clip by clip on one core."""
+  import librosa
+
+  from audiotag_jax.data import fsd50k, splits
+
+  rate_hz = config.frontend.sample_rate_hz
+  source = fsd50k.read_source(source_dir)
+  clips = source.clips[:: max(1, len(source.clips) // 100)]
+  librosa.load(source.audio_path(clips[0]), sr=rate_hz)
+  peer_s, peer = timed(
+    lambda: [librosa.load(source.audio_path(clip), sr=rate_hz)[0] for clip in clips]
+  )
+  peer_audio_s = sum(map(len, peer)) / rate_hz
+  prepare = functools.partial(
+    fsd50k.prepare,
+    data_dir=data_dir,
+    sample_rate_hz=rate_hz,
+    allow_missing=len(source.clips),
+  )
+  ours_s, prepared = timed(prepare, source_dir)
+  all_clips, _ = splits.load_clips(prepared.folder)
+  audio_s = all_clips.num_samples.sum() / rate_hz
+  report(
+    "prepare: × real time", audio_s / ours_s, peer_audio_s / peer_s, "librosa.load"
+  )
+  print(f"{'prepare: clips/s':<34}{len(all_clips) / ours_s:10.1f}")
+  return all_clips
+
+
+def benchmark_log_mel(config, clips) -> None:
+  """Stored audio to log-mel batches, against librosa on the same clips."""
+  import librosa
+
+  from audiotag_jax.data import input_pipeline
+
+  def ours():
+    batches = input_pipeline.eval_batches(
+      clips, config, process=input_pipeline.Process()
+    )
+    return sum(batch["mask"].sum() for batch in batches)
+
+  ours()
+  ours_s, num_clips = timed(ours)
+  frontend = config.frontend
+  length = input_pipeline.clip_samples(config)
+  some = range(0, len(clips), max(1, len(clips) // 100))
+  waveforms = [
+    np.resize(input_pipeline.read_waveform(clips, clip, config.data), length)
+    for clip in some
+  ]
+
+  def log_mel(waveform):
+    return librosa.power_to_db(
+      librosa.feature.melspectrogram(
+        y=waveform,
+        sr=frontend.sample_rate_hz,
+        n_fft=frontend.fft_samples,
+        win_length=frontend.window_samples,
+        hop_length=frontend.hop_samples,
+        n_mels=frontend.num_mels,
+        fmin=frontend.f_min_hz,
+        fmax=frontend.f_max_hz,
+        pad_mode="reflect",
+      )
+    )
+
+  log_mel(waveforms[0])
+  peer_s, _ = timed(lambda: [log_mel(waveform) for waveform in waveforms])
+  name = f"log-mel: {config.data.clip_s:g}-s clips/s"
+  report(name, num_clips / ours_s, len(waveforms) / peer_s, "librosa, audio in memory")
+
+
+def benchmark_train(config, num_classes: int) -> None:
+  """Training steps on a random batch that is in memory."""
+  import jax
+
+  from audiotag_jax import parallel
+  from audiotag_jax.data import input_pipeline
+  from audiotag_jax.models.create import create_model
+  from audiotag_jax.training import optim, steps
+
+  frames, mels = input_pipeline.log_mel_shape(config)
+  model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
+  tx = optim.create_optimizer(config.train)
+  state = parallel.replicate(
+    steps.create_state(model, tx, config.seed, (1, frames, mels))
+  )
+  train_step = parallel.pmap(
+    functools.partial(
+      steps.train_step,
+      model=model,
+      tx=tx,
+      schedule=optim.learning_rate_schedule(config.train),
+      seed=config.seed,
+      accumulation_steps=config.train.accumulation_steps,
+      axis_name=parallel.AXIS,
+    )
+  )
+  rng = np.random.default_rng(0)
+  size = config.train.batch_size
+  log_mel = rng.normal(-40, 15, (size, frames, mels)).astype(np.float32)
+  labels = (rng.random((size, num_classes)) < 0.1).astype(np.float32)
+  batch = parallel.shard({"log_mel": log_mel, "labels": labels})
+
+  def run(num_steps):
+    current = state
+    for _ in range(num_steps):
+      current, metrics = train_step(current, batch)
+    return jax.block_until_ready(metrics)
+
+  compile_s, _ = timed(run, 2)
+  seconds, _ = timed(run, NUM_STEPS)
+  print(f"{'train: steps/s':<34}{NUM_STEPS / seconds:10.2f}")
+  print(f"{'train: clips/s':<34}{NUM_STEPS * size / seconds:10.1f}")
+  print(f"{'train: seconds to compile':<34}{compile_s:10.1f}")
+
+
+def report(name: str, ours: float, peer: float, peer_name: str) -> None:
+  print(f"{name:<34}{ours:10.1f}{peer:10.1f}{ours / peer:8.2f} ×   {peer_name}")
+
+
+@exit_on_user_error
+def main() -> None:
+  args = parse_args()
+  logs.show_progress()
+  config = load_recipe(args.config)
+  print(f"{'':<34}{'ours':>10}{'peer':>10}{'ratio':>8}")
+  with tempfile.TemporaryDirectory() as data_dir:
+    clips = benchmark_prepare(config, args.source, data_dir)
+    benchmark_log_mel(config, clips)
+  benchmark_train(config, clips.num_classes)
+  peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+  print(f"{'peak memory, GiB':<34}{peak_gb:10.2f}")
+
+
+if __name__ == "__main__":
+  main()
