@@ -12,13 +12,14 @@ import ml_collections
 from audiotag_jax.errors import UserError
 
 CHOICES = {
-  "model.name": ("crnn",),
   "model.dtype": ("float32", "bfloat16"),
   "crnn.pooling": ("attention", "linear_softmax", "mean", "max"),
   "data.dataset": ("fsd50k", "soundscapes"),
   "data.protocol": ("official", "study"),
   "data.normalize": ("peak", "none"),
   "data.pad": ("repeat", "zero"),
+  "data.features": ("log_mel", "waveform"),
+  "finetune.mode": ("full", "linear", "last_blocks", "layerwise"),
   "evaluation.crop": ("center", "windows"),
   "evaluation.checkpoint": ("best", "last"),
 }
@@ -31,6 +32,8 @@ POSITIVE = (
   "frontend.sample_rate_hz",
   "frontend.hop_samples",
   "frontend.num_mels",
+  "finetune.num_blocks",
+  "finetune.layer_decay",
   "train.num_steps",
   "train.batch_size",
   "train.accumulation_steps",
@@ -78,6 +81,10 @@ def get_config() -> ml_collections.ConfigDict:
   data.clip_s = 10.0
   # How shorter clips are filled up: with themselves ("repeat") or zeros ("zero").
   data.pad = "repeat"
+  # What the input pipeline hands to the model: log-mels that the CPU computes
+  # ("log_mel"), or waveforms ("waveform") of which the model computes them on the
+  # accelerator. Wavegram, LeeNet, DaiNet and Res1dNet take waveforms alone.
+  data.features = "log_mel"
   # Of the demo set: clips in each split.
   data.num_train = 1200
   data.num_val = 200
@@ -94,6 +101,8 @@ def get_config() -> ml_collections.ConfigDict:
   frontend.f_max_hz = 14_000.0
 
   config.model = model = ml_collections.ConfigDict()
+  # "crnn", or an architecture of PANNs: Cnn14, Cnn10, ResNet38, MobileNetV2, … (all of
+  # them: models/panns.py).
   model.name = "crnn"
   # Type that is computed in; parameters and logits are float32 throughout.
   model.dtype = "float32"
@@ -114,6 +123,26 @@ def get_config() -> ml_collections.ConfigDict:
   # classifier.
   crnn.conv_dropout = 0.1
   crnn.dropout = 0.3
+
+  config.panns = panns = ml_collections.ConfigDict()
+  # PANNs' own SpecAugment in training: stripes of the log-mel are dropped.
+  panns.spec_augment = True
+  # Share of activations dropped after each convolution block, and before and after fc1.
+  panns.conv_dropout = 0.2
+  panns.dropout = 0.5
+
+  # A model directory to start from (tools/convert_panns.py writes some); empty to train
+  # from scratch. Its classifier is replaced by one for the data set's classes.
+  config.init_from = ""
+  config.finetune = finetune = ml_collections.ConfigDict()
+  # What of a model that starts from `init_from` is trained. "full": all of it.
+  # "linear": the classifier alone. "last_blocks": the classifier and the `num_blocks`
+  # blocks before it. "layerwise": all of it, the learning rate of each block
+  # `layer_decay` times that of the block after it. "linear" and "last_blocks" leave the
+  # batch statistics as they are.
+  finetune.mode = "full"
+  finetune.num_blocks = 2
+  finetune.layer_decay = 0.75
 
   config.train = train = ml_collections.ConfigDict()
   train.num_steps = 60_000
@@ -163,6 +192,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     if not flat[key] > 0:
       raise UserError(f"config.{key} is {flat[key]}: it must be greater than 0")
   _validate_frontend(config.frontend)
+  _validate_finetune(config)
   crnn = config.crnn
   if not len(crnn.filters) == len(crnn.time_pooling) == len(crnn.mel_pooling):
     raise UserError(
@@ -175,6 +205,14 @@ def validate(config: ml_collections.ConfigDict) -> None:
       "config.data.source_dir is not set: give the folder that holds "
       "FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth, "
       "as in --config.data.source_dir=/data/FSD50K"
+    )
+
+
+def _validate_finetune(config: ml_collections.ConfigDict) -> None:
+  if config.finetune.mode != "full" and not config.init_from:
+    raise UserError(
+      f"config.finetune.mode is {config.finetune.mode!r}, but config.init_from is not "
+      "set: give the model directory to start from"
     )
 
 

@@ -39,7 +39,8 @@ def test_the_base_is_valid(config):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"model.name": "cnn"}, "config.model.name is 'cnn': choose from"),
+    ({"model.dtype": "int8"}, "config.model.dtype is 'int8': choose from"),
+    ({"finetune.mode": "linear"}, "but config.init_from is not set"),
     ({"data.pad": "wrap"}, "config.data.pad is 'wrap': choose from"),
     ({"train.batch_size": 0}, "config.train.batch_size is 0: it must be greater"),
     ({"data.clip_s": -1.0}, "config.data.clip_s is -1.0: it must be greater"),

@@ -122,14 +122,13 @@ def benchmark_train(config, num_classes: int) -> None:
   from audiotag_jax import parallel
   from audiotag_jax.data import input_pipeline
   from audiotag_jax.models.create import create_model
-  from audiotag_jax.training import optim, steps
+  from audiotag_jax.training import finetune, optim, steps
 
-  frames, mels = input_pipeline.log_mel_shape(config)
+  shape = input_pipeline.inputs_shape(config)
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
-  tx = optim.create_optimizer(config.train)
-  state = parallel.replicate(
-    steps.create_state(model, tx, config.seed, (1, frames, mels))
-  )
+  scales = finetune.learning_rate_scales(model, config, (1, *shape))
+  tx = optim.create_optimizer(config.train, scales)
+  state = parallel.replicate(steps.create_state(model, tx, config.seed, (1, *shape)))
   train_step = parallel.pmap(
     functools.partial(
       steps.train_step,
@@ -137,15 +136,16 @@ def benchmark_train(config, num_classes: int) -> None:
       tx=tx,
       schedule=optim.learning_rate_schedule(config.train),
       seed=config.seed,
+      is_frozen=lambda _: False,
       accumulation_steps=config.train.accumulation_steps,
       axis_name=parallel.AXIS,
     )
   )
   rng = np.random.default_rng(0)
   size = config.train.batch_size
-  log_mel = rng.normal(-40, 15, (size, frames, mels)).astype(np.float32)
+  inputs = rng.normal(-40, 15, (size, *shape)).astype(np.float32)
   labels = (rng.random((size, num_classes)) < 0.1).astype(np.float32)
-  batch = parallel.shard({"log_mel": log_mel, "labels": labels})
+  batch = parallel.shard({"inputs": inputs, "labels": labels})
 
   def run(num_steps):
     current = state

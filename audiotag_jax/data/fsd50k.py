@@ -11,9 +11,11 @@ A prepared set holds `audio` int16 at one sample rate and full length, `labels` 
 """
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -298,7 +300,9 @@ def prepare(
   if not prepared.folder.exists():
     num_clips = len(source.clips)
     logging.info("Preparing %d clips of %s.", num_clips, source_dir)
-    builder.download_and_prepare()
+    # TFDS prints of a download, of which there is none.
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare()
     logging.info("%s", describe(prepared, sample_rate_hz))
   _check_rejected(prepared, source_dir, allow_missing)
   return prepared

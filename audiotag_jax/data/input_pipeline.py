@@ -42,7 +42,8 @@ def train_batches(
   """Yields the training batches of steps `first_step` to `config.train.num_steps`.
 
   Epochs follow one another without a gap: every clip is seen once in each, in an
-  order drawn from (seed, epoch).
+  order drawn from (seed, epoch). A longer clip's window lies anywhere in it; a shorter
+  clip lies anywhere in its window.
 
   Args:
     clips: the clips of the split.
@@ -51,8 +52,9 @@ def train_batches(
     process: the part of the batch to read.
 
   Yields:
-    `log_mel` <float32>[local_batch, frames, mels], `labels`
-    <float32>[local_batch, classes].
+    `inputs`, by `data.features` log-mels <float32>[local_batch, frames, mels] or
+    waveforms <float32>[local_batch, samples], and `labels` <float32>[local_batch,
+    classes].
   """
   batch_size, seed = config.train.batch_size, config.seed
 
@@ -61,15 +63,15 @@ def train_batches(
     positions = step * batch_size + np.arange(part.start, part.stop)
     return shuffled(positions, len(clips), seed), positions
 
-  def crop_start(position: tf.Tensor, excess: tf.Tensor) -> tf.Tensor:
-    return tf.random.stateless_uniform(
-      [], (tf.constant(seed, tf.int64), position), 0, excess + 1, tf.int64
-    )
+  def window_start(position: tf.Tensor, excess: tf.Tensor) -> tf.Tensor:
+    key = (tf.constant(seed, tf.int64), position)
+    low, high = tf.minimum(excess, 0), tf.maximum(excess, 0)
+    return tf.random.stateless_uniform([], key, low, high + 1, tf.int64)
 
   steps = range(first_step, config.train.num_steps)
-  dataset = _batches(clips, config, rows, steps, crop_start)
-  for log_mel, labels, _, _ in dataset.as_numpy_iterator():
-    yield {"log_mel": log_mel, "labels": labels}
+  dataset = _batches(clips, config, rows, steps, window_start)
+  for inputs, labels, _, _ in dataset.as_numpy_iterator():
+    yield {"inputs": inputs, "labels": labels}
 
 
 def eval_batches(
@@ -83,8 +85,7 @@ def eval_batches(
     process: the part of each batch to read.
 
   Yields:
-    `log_mel` <float32>[local_batch, frames, mels], `labels`
-    <float32>[local_batch, classes], `clip` <int32>[local_batch] (position in
+    `inputs` and `labels` as in training, `clip` <int32>[local_batch] (position in
     `clips`) and `mask` <float32>[local_batch], 0 where a row is padding.
   """
   batch_size = config.evaluation.batch_size
@@ -96,15 +97,15 @@ def eval_batches(
     window[window >= len(clip)] = -1
     return clip[window], window
 
-  def crop_start(window: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+  def window_start(window: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
     return tf.gather(start, tf.maximum(window, 0))
 
   steps = range(num_eval_batches(clips, config))
-  dataset = _batches(clips, config, rows, steps, crop_start)
-  for log_mel, labels, clip_of_row, window in dataset.as_numpy_iterator():
+  dataset = _batches(clips, config, rows, steps, window_start)
+  for inputs, labels, clip_of_row, window in dataset.as_numpy_iterator():
     mask = (window >= 0).astype(np.float32)
     clip_of_row = clip_of_row.astype(np.int32)
-    yield {"log_mel": log_mel, "labels": labels, "clip": clip_of_row, "mask": mask}
+    yield {"inputs": inputs, "labels": labels, "clip": clip_of_row, "mask": mask}
 
 
 def num_eval_batches(clips: splits.ClipIndex, config: ml_collections.ConfigDict) -> int:
@@ -137,8 +138,10 @@ def clip_samples(config: ml_collections.ConfigDict) -> int:
   return round(config.data.clip_s * config.frontend.sample_rate_hz)
 
 
-def log_mel_shape(config: ml_collections.ConfigDict) -> tuple[int, int]:
-  """(frames, mels) of a clip of the fixed length."""
+def inputs_shape(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+  """(frames, mels), or (samples,), of a clip of the fixed length."""
+  if config.data.features == "waveform":
+    return (clip_samples(config),)
   params = mel.LogMelParams(**config.frontend)
   return params.num_frames(clip_samples(config)), params.num_mels
 
@@ -167,7 +170,7 @@ def _epoch_order(seed: int, epoch: int, num_clips: int) -> np.ndarray:
   return np.random.default_rng((seed, epoch)).permutation(num_clips)
 
 
-def _batches(clips, config, rows, steps: range, crop_start) -> tf.data.Dataset:
+def _batches(clips, config, rows, steps: range, window_start) -> tf.data.Dataset:
   """Builds the pipeline that training and evaluation share.
 
   Args:
@@ -175,11 +178,11 @@ def _batches(clips, config, rows, steps: range, crop_start) -> tf.data.Dataset:
     config: the config.
     rows: maps a step to (clip <int64>[rows], draw <int64>[rows]).
     steps: the steps to yield.
-    crop_start: maps (draw, samples in excess of the fixed length) to the first
-      sample of a row, in the graph.
+    window_start: maps (draw, samples in excess of the fixed length) to where a row
+      starts in its clip, in the graph.
 
   Returns:
-    A dataset of (log_mel, labels, clip, draw), a batch of rows each.
+    A dataset of (inputs, labels, clip, draw), a batch of rows each.
   """
   params = mel.LogMelParams(**config.frontend)
 
@@ -190,9 +193,11 @@ def _batches(clips, config, rows, steps: range, crop_start) -> tf.data.Dataset:
   def transform(record, labels, clip, draw):
     waveform = decode(record, clips.features, config.data)
     length = clip_samples(config)
-    start = crop_start(draw, tf.maximum(tf.size(waveform, tf.int64) - length, 0))
+    start = window_start(draw, tf.size(waveform, tf.int64) - length)
     waveform = fix_length(waveform, length, start, config.data.pad)
-    return logmel_tf.log_mel(waveform, params), labels, clip, draw
+    if config.data.features == "log_mel":
+      waveform = logmel_tf.log_mel(waveform, params)
+    return waveform, labels, clip, draw
 
   types = (tf.string, tf.uint8, tf.int64, tf.int64)
   num_rows = len(rows(steps.start)[0])
@@ -241,19 +246,24 @@ def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor
 def fix_length(
   waveform: tf.Tensor, length: int, start: tf.Tensor, pad: str
 ) -> tf.Tensor:
-  """Crops a waveform from `start`, or pads it at its end, to `length` samples.
+  """Takes a window of `length` samples of a waveform, filling what is beyond it.
 
   Args:
     waveform: <float32>[samples], at least one.
     length: samples wanted.
-    start: <int64>[], 0 for a waveform no longer than `length`.
+    start: <int64>[], where the window starts in the waveform; at most 0 for one
+      shorter than `length`, which then begins that many samples into the window.
     pad: "repeat" to fill up with the waveform itself, "zero" with silence.
 
   Returns:
     <float32>[length].
   """
+  late, start = tf.maximum(-start, 0), tf.maximum(start, 0)
   if pad == "repeat":
+    waveform = tf.roll(waveform, late, axis=0)
     waveform = tf.tile(waveform, [1 + (length - 1) // tf.size(waveform)])
+  else:
+    waveform = tf.pad(waveform, [[late, 0]])
   waveform = waveform[start : start + length]
   waveform = tf.pad(waveform, [[0, length - tf.size(waveform)]])
   return tf.ensure_shape(waveform, [length])

@@ -1,7 +1,7 @@
 """What a log-mel spectrogram is: its parameters, window and mel matrix (numpy).
 
-`logmel_tf` computes it in the input pipeline. Nothing else defines a front-end,
-so two of them cannot disagree.
+`logmel_tf` computes it in the input pipeline, `logmel_jax` in a model. Nothing else
+defines a front-end, so two of them cannot disagree.
 """
 
 import dataclasses

@@ -1,10 +1,15 @@
 """From a config to a model."""
 
+import dataclasses
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
 
-from audiotag_jax.models import crnn
+from audiotag_jax.frontend.mel import LogMelParams
+from audiotag_jax.models import crnn, panns
 
 
 def create_model(
@@ -16,12 +21,34 @@ def create_model(
     config: a validated config.
     num_classes: number of classes.
     axis_name: the pmap axis that BatchNorm is synchronised over in training.
+
+  Raises:
+    UserError: there is no such model.
   """
-  models = {"crnn": (crnn.CRNN, config.crnn)}
-  model, fields = models[config.model.name]
-  return model(
+  create, fields = partial(panns.create, config.model.name), config.panns
+  if config.model.name == "crnn":
+    create, fields = crnn.CRNN, config.crnn
+  return create(
     num_classes=num_classes,
+    front_end=LogMelParams(**config.frontend),
+    freeze_norm=config.finetune.mode in ("linear", "last_blocks"),
     axis_name=axis_name,
     dtype=jnp.dtype(config.model.dtype),
     **fields,
   )
+
+
+def described_fields(model: nn.Module) -> dict[str, Any]:
+  """Returns a model's fields for its description, as JSON has them.
+
+  Those of them that are described elsewhere, or are no part of a model, are left out.
+  """
+  elsewhere = {
+    *("num_classes", "front_end", "freeze_norm", "axis_name", "dtype", "parent", "name")
+  }
+  names = {field.name for field in dataclasses.fields(model)} - elsewhere
+  values = {name: getattr(model, name) for name in sorted(names)}
+  return {
+    name: list(value) if isinstance(value, tuple) else value
+    for name, value in values.items()
+  }

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from audiotag_jax.frontend import logmel_jax, mel
 from audiotag_jax.models import layers
 
 
@@ -16,6 +17,7 @@ class CRNN(nn.Module):
 
   Attributes:
     num_classes: number of classes.
+    front_end: the log-mel that it computes of waveforms.
     filters: filters of each convolution block.
     time_pooling: max-pooling over time of each block; frames beyond a whole pool
       are dropped.
@@ -25,11 +27,13 @@ class CRNN(nn.Module):
     pooling: how frames become a clip: see `layers.pool_frames`.
     conv_dropout: share of activations dropped after each block.
     dropout: share of activations dropped before the classifier.
+    freeze_norm: whether BatchNorm's statistics stay as they are in training.
     axis_name: axis that BatchNorm's statistics are averaged over in training.
     dtype: type that is computed in; parameters and logits are float32.
   """
 
   num_classes: int
+  front_end: mel.LogMelParams
   filters: Sequence[int]
   time_pooling: Sequence[int]
   mel_pooling: Sequence[int]
@@ -38,15 +42,17 @@ class CRNN(nn.Module):
   pooling: str
   conv_dropout: float
   dropout: float
+  freeze_norm: bool = False
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, log_mel: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+  def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips.
 
     Args:
-      log_mel: <float32>[batch, frames, mels] in dB.
+      inputs: a waveform <float32>[batch, samples] or a log-mel <float32>[batch,
+        frames, mels] in dB.
       train: whether to drop activations and use the batch's statistics.
 
     Returns:
@@ -54,13 +60,17 @@ class CRNN(nn.Module):
       over time of the recurrence; `framewise` <float32>[batch, frames, classes],
       probabilities, repeated to the resolution of the input.
     """
+    log_mel = inputs
+    if inputs.ndim == 2:
+      log_mel = logmel_jax.log_mel(inputs, self.front_end)
+    update_norm = train and not self.freeze_norm
     kernel = (self.kernel_size, self.kernel_size)
     conv = partial(nn.Conv, kernel_size=kernel, use_bias=False, dtype=self.dtype)
     norm = partial(
       nn.BatchNorm,
-      use_running_average=not train,
+      use_running_average=not update_norm,
       momentum=0.9,
-      axis_name=self.axis_name if train else None,
+      axis_name=self.axis_name if update_norm else None,
       dtype=self.dtype,
     )
     drop = partial(nn.Dropout, deterministic=not train)

@@ -1,5 +1,6 @@
 """The optimizer of a recipe."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -25,9 +26,14 @@ def is_decayed(params: Any) -> Any:
 
 
 def create_optimizer(
-  train: ml_collections.ConfigDict,
+  train: ml_collections.ConfigDict, scales: Mapping[str, float]
 ) -> optax.GradientTransformation:
-  """Gradient clipping, then AdamW (Loshchilov and Hutter 2019)."""
+  """Gradient clipping, then AdamW (Loshchilov and Hutter 2019).
+
+  Args:
+    train: `config.train`.
+    scales: the share of the learning rate that each layer of the model gets.
+  """
   return optax.chain(
     optax.clip_by_global_norm(train.clip_norm),
     optax.adamw(
@@ -35,4 +41,12 @@ def create_optimizer(
       weight_decay=train.weight_decay,
       mask=is_decayed,
     ),
+    optax.stateless(lambda updates, _: _scale_layers(updates, scales)),
   )
+
+
+def _scale_layers(updates: Mapping[str, Any], scales: Mapping[str, float]) -> Any:
+  return {
+    name: jax.tree.map(lambda x, scale=scales[name]: scale * x, layer)
+    for name, layer in updates.items()
+  }

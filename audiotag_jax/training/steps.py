@@ -1,6 +1,7 @@
 """One step of training, one of evaluation: pure functions, for pmap."""
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -26,7 +27,7 @@ def create_state(
   model: nn.Module,
   tx: optax.GradientTransformation,
   seed: int,
-  log_mel_shape: tuple[int, ...],
+  inputs_shape: tuple[int, ...],
 ) -> TrainState:
   """Draws a model's initial state.
 
@@ -34,12 +35,12 @@ def create_state(
     model: the model.
     tx: the optimizer.
     seed: what the parameters are drawn from.
-    log_mel_shape: (batch, frames, mels).
+    inputs_shape: (batch, frames, mels) or (batch, samples).
   """
 
   def init() -> TrainState:
-    log_mel = jnp.zeros(log_mel_shape, jnp.float32)
-    variables = model.init(jax.random.key(seed), log_mel, train=False)
+    inputs = jnp.zeros(inputs_shape, jnp.float32)
+    variables = model.init(jax.random.key(seed), inputs, train=False)
     params = variables["params"]
     batch_stats = variables.get("batch_stats", {})
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, tx.init(params))
@@ -55,6 +56,7 @@ def train_step(
   tx: optax.GradientTransformation,
   schedule: optax.Schedule,
   seed: int,
+  is_frozen: Callable[[str], bool],
   accumulation_steps: int,
   axis_name: str,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -62,12 +64,13 @@ def train_step(
 
   Args:
     state: the state before the step, the same on all devices.
-    batch: `log_mel` <float32>[batch, frames, mels], `labels` <float32>[batch,
-      classes].
+    batch: `inputs`, log-mels <float32>[batch, frames, mels] or waveforms
+      <float32>[batch, samples], and `labels` <float32>[batch, classes].
     model: the model, with BatchNorm synchronised over `axis_name`.
     tx: the optimizer.
     schedule: the learning rate by step, to report.
     seed: what dropout is drawn from, with the step and the device.
+    is_frozen: whether a layer of the model, by its name, is not trained.
     accumulation_steps: equal parts that the batch is cut into, one after the other.
     axis_name: the axis of the devices.
 
@@ -79,15 +82,19 @@ def train_step(
   key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
   def loss_fn(params, batch_stats, part, key):
+    params = {
+      name: jax.lax.stop_gradient(layer) if is_frozen(name) else layer
+      for name, layer in params.items()
+    }
     outputs, updates = model.apply(
       {"params": params, "batch_stats": batch_stats},
-      part["log_mel"],
+      part["inputs"],
       train=True,
       rngs={"dropout": key},
       mutable=["batch_stats"],
     )
     loss = losses.binary_cross_entropy(outputs["logits"], part["labels"]).mean()
-    return loss, updates["batch_stats"]
+    return loss, updates.get("batch_stats", batch_stats)
 
   # Unrolled: XLA's convolutions on a CPU run a hundred times slower inside a scan.
   keys = jax.random.split(key, accumulation_steps)
@@ -101,7 +108,8 @@ def train_step(
     )
     loss, grads = jax.tree.map(jnp.add, (loss, grads), (part_loss, part_grads))
   loss, grads = jax.tree.map(lambda x: x / accumulation_steps, (loss, grads))
-  loss, grads, batch_stats = jax.lax.pmean((loss, grads, batch_stats), axis_name)
+  # BatchNorm has averaged its statistics over the devices already.
+  loss, grads = jax.lax.pmean((loss, grads), axis_name)
 
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   metrics = {
@@ -120,8 +128,8 @@ def eval_step(
 
   Args:
     variables: `params` and `batch_stats`.
-    batch: `log_mel` <float32>[batch, frames, mels], `labels` <float32>[batch,
-      classes], and whatever else says which clip a row is of; it is handed back.
+    batch: `inputs` and `labels` as in training, and whatever else says which clip a
+      row is of; it is handed back.
     model: the model.
 
   Returns:
@@ -129,6 +137,6 @@ def eval_step(
     rest of the batch.
   """
   batch = dict(batch)
-  logits = model.apply(variables, batch.pop("log_mel"), train=False)["logits"]
+  logits = model.apply(variables, batch.pop("inputs"), train=False)["logits"]
   loss = losses.binary_cross_entropy(logits, batch.pop("labels"))
   return batch | {"scores": nn.sigmoid(logits), "loss": loss}

@@ -23,8 +23,8 @@ from audiotag_jax.data import input_pipeline, splits
 from audiotag_jax.data.prepare import prepare
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import evaluate, examples, report
-from audiotag_jax.models.create import create_model
-from audiotag_jax.training import optim, steps
+from audiotag_jax.models.create import create_model, described_fields
+from audiotag_jax.training import finetune, optim, steps
 from audiotag_jax.training.meter import Meter
 
 
@@ -73,6 +73,7 @@ class Run:
     workdir: the run's folder; its last part is the run's name.
     splits: the clips of train, val and eval.
     model: the model.
+    scales: the share of the learning rate that each layer gets.
     tx: the optimizer.
     checkpoints: the run's checkpoints.
     eval_step: `steps.eval_step`, pmapped.
@@ -82,6 +83,7 @@ class Run:
   workdir: Path
   splits: dict[str, splits.ClipIndex]
   model: nn.Module
+  scales: dict[str, float]
   tx: optax.GradientTransformation
   checkpoints: checkpoint.RunCheckpoints
   eval_step: Callable
@@ -120,12 +122,15 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
 
   num_classes = clips["train"].num_classes
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
+  inputs_shape = (1, *input_pipeline.inputs_shape(config))
+  scales = finetune.learning_rate_scales(model, config, inputs_shape)
   return Run(
     config=config,
     workdir=workdir,
     splits=clips,
     model=model,
-    tx=optim.create_optimizer(config.train),
+    scales=scales,
+    tx=optim.create_optimizer(config.train, scales),
     checkpoints=checkpoint.RunCheckpoints(workdir),
     eval_step=parallel.pmap(functools.partial(steps.eval_step, model=model)),
   )
@@ -162,7 +167,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 def init_state(run: Run) -> steps.TrainState:
   """Draws the run's initial state, on the host."""
-  shape = (1, *input_pipeline.log_mel_shape(run.config))
+  shape = (1, *input_pipeline.inputs_shape(run.config))
   state = steps.create_state(run.model, run.tx, run.config.seed, shape)
   return jax.tree.map(np.asarray, state)
 
@@ -173,7 +178,7 @@ def restore_or_init(run: Run) -> steps.TrainState:
   step = run.checkpoints.latest_step()
   if step is None:
     parameter_overview.log_parameter_overview(state.params)
-    return state
+    return finetune.load_backbone(state, run.config) if run.config.init_from else state
   logging.info("Going on from the checkpoint of step %d.", step)
   return run.checkpoints.restore(step, state)
 
@@ -241,6 +246,7 @@ def pmap_train_step(run: Run) -> Callable:
     tx=run.tx,
     schedule=optim.learning_rate_schedule(run.config.train),
     seed=run.config.seed,
+    is_frozen=lambda layer: run.scales[layer] == 0.0,
     accumulation_steps=run.config.train.accumulation_steps,
     axis_name=parallel.AXIS,
   )
@@ -272,6 +278,7 @@ def evaluate_checkpoint(run: Run) -> str:
   predictions = run.predict(parallel.replicate(state), evaluation.split)
   if not parallel.is_main_process():
     return ""
+  save_model(run, state, step)
   entry = evaluate.write_results(
     run.results,
     predictions,
@@ -290,5 +297,19 @@ def evaluate_checkpoint(run: Run) -> str:
     f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
     f"{evaluation.checkpoint} checkpoint (step {step})\n{report.table(rows)}\n"
     f"Results: {run.results}\n"
+    f"Model:   {run.workdir / 'model'}\n"
     f"Curves:  tensorboard --logdir={run.workdir}"
   )
+
+
+def save_model(run: Run, state: steps.TrainState, step: int) -> None:
+  """Writes a checkpoint's model, as a model directory, to the workdir's model/."""
+  description = checkpoint.ModelDescription(
+    architecture=run.config.model.name,
+    fields=described_fields(run.model),
+    front_end=dict(run.config.frontend),
+    class_names=list(run.splits["train"].classes),
+    source={"run": run.workdir.name, "step": step},
+  )
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  checkpoint.save_model(run.workdir / "model", description, variables, overwrite=True)

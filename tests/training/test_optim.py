@@ -47,7 +47,7 @@ def test_only_kernels_decay(train):
 
 def step(train, params, grads):
   """The second step, the first with a learning rate."""
-  tx = optim.create_optimizer(train)
+  tx = optim.create_optimizer(train, {"dense": 1.0})
   state = tx.init(params)
   _, state = tx.update(grads, state, params)
   updates, _ = tx.update(grads, state, params)
@@ -56,8 +56,8 @@ def step(train, params, grads):
 
 def test_weight_decay_is_decoupled_from_the_gradient(train):
   train.weight_decay = 0.5
-  params = {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}
-  updates = step(train, params, {"kernel": jnp.zeros(1), "bias": jnp.zeros(1)})
+  params = {"dense": {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}}
+  updates = step(train, params, jax.tree.map(jnp.zeros_like, params))["dense"]
   learning_rate = 0.002  # a tenth of the way up
   np.testing.assert_allclose(updates["kernel"], [-learning_rate * 0.5 * 2.0], rtol=1e-5)
   np.testing.assert_array_equal(updates["bias"], [0.0])
@@ -65,9 +65,23 @@ def test_weight_decay_is_decoupled_from_the_gradient(train):
 
 def test_gradients_are_clipped_to_the_norm_given(train):
   train.clip_norm, train.weight_decay = 1.0, 0.0
-  tx = optim.create_optimizer(train)
-  params = {"kernel": jnp.zeros(2)}
-  grads = {"kernel": jnp.array([30.0, 40.0])}
+  tx = optim.create_optimizer(train, {"dense": 1.0})
+  params = {"dense": {"kernel": jnp.zeros(2)}}
+  grads = {"dense": {"kernel": jnp.array([30.0, 40.0])}}
   _, state = tx.update(grads, tx.init(params), params)
   moment = jax.tree.leaves(state[1][0].mu)[0]  # Adam's, after (1 - 0.9) * clipped
   np.testing.assert_allclose(moment, [0.06, 0.08], rtol=1e-5)
+
+
+def test_layers_get_their_share_of_the_learning_rate(train):
+  tx = optim.create_optimizer(train, {"early": 0.0, "late": 0.5, "head": 1.0})
+  params = {name: {"kernel": jnp.ones(2)} for name in ("early", "late", "head")}
+  state = tx.init(params)
+  grads = jax.tree.map(jnp.ones_like, params)
+  _, state = tx.update(grads, state, params)
+  updates, _ = tx.update(grads, state, params)
+  np.testing.assert_array_equal(updates["early"]["kernel"], [0.0, 0.0])
+  np.testing.assert_allclose(
+    updates["late"]["kernel"], 0.5 * updates["head"]["kernel"], rtol=1e-6
+  )
+  assert (updates["head"]["kernel"] < 0).all()

@@ -8,7 +8,7 @@ import pytest
 
 from audiotag_jax import parallel
 from audiotag_jax.models.create import create_model
-from audiotag_jax.training import optim, steps
+from audiotag_jax.training import finetune, optim, steps
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def config(tiny_config):
 def batch_of(num_clips, seed=0):
   rng = np.random.default_rng(seed)
   return {
-    "log_mel": rng.normal(-40, 15, (num_clips, 26, 64)).astype(np.float32),
+    "inputs": rng.normal(-40, 15, (num_clips, 26, 64)).astype(np.float32),
     "labels": (rng.random((num_clips, 3)) < 0.4).astype(np.float32),
   }
 
@@ -29,13 +29,15 @@ def batch_of(num_clips, seed=0):
 def setup(config, num_devices):
   """Returns a step pmapped over some devices, the sharding of a batch, the state."""
   model = create_model(config, num_classes=3, axis_name=parallel.AXIS)
-  tx = optim.create_optimizer(config.train)
+  scales = finetune.learning_rate_scales(model, config, (1, 26, 64))
+  tx = optim.create_optimizer(config.train, scales)
   step = functools.partial(
     steps.train_step,
     model=model,
     tx=tx,
     schedule=optim.learning_rate_schedule(config.train),
     seed=config.seed,
+    is_frozen=lambda _: False,
     accumulation_steps=config.train.accumulation_steps,
     axis_name=parallel.AXIS,
   )
@@ -87,7 +89,7 @@ def test_the_loss_is_the_mean_binary_cross_entropy(config):
   batch = batch_of(16)
   outputs, _ = model.apply(
     {"params": state.params, "batch_stats": state.batch_stats},
-    batch["log_mel"],
+    batch["inputs"],
     train=True,
     mutable=["batch_stats"],
   )
@@ -132,7 +134,7 @@ def test_scores_are_probabilities_and_the_rest_is_handed_back(config):
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   batch = {**batch_of(4), "mask": np.ones(4), "clip": np.arange(4)}
   rows = steps.eval_step(variables, batch, model=model)
-  logits = model.apply(variables, batch["log_mel"], train=False)["logits"]
+  logits = model.apply(variables, batch["inputs"], train=False)["logits"]
   np.testing.assert_allclose(rows["scores"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
   assert rows["loss"].shape == (4,)
   assert set(rows) == {"scores", "loss", "mask", "clip"}

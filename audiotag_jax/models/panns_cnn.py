@@ -1,0 +1,113 @@
+"""PANNs' CNNs: Cnn6, Cnn10 and Cnn14, for clips or with scores at every frame."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiotag_jax.models import layers
+from audiotag_jax.models.panns_layers import (
+  ConvBlock,
+  Ops,
+  PannsModel,
+  avg_pool,
+  dense,
+  kernel_init,
+)
+
+# Bound of the attention's logits before its softmax, in the reference.
+MAX_ATTENTION = 10.0
+
+
+class Cnn(PannsModel):
+  """Blocks of convolutions, each but CNN14's last with a pooling by two.
+
+  Attributes:
+    filters: filters of each block.
+    kernel_size: side of the square kernels.
+    convs_per_block: convolutions of each block.
+    pooling: "clip", where features are pooled and the clip is classified, or how
+      segments' probabilities are pooled (decision level): "max", "mean", "attention".
+  """
+
+  filters: Sequence[int] = (64, 128, 256, 512, 1024, 2048)
+  kernel_size: int = 3
+  convs_per_block: int = 2
+  pooling: str = "clip"
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    """Scores clips.
+
+    Args:
+      inputs: a waveform <float32>[batch, samples] or a log-mel <float32>[batch,
+        frames, mels] in dB.
+      train: whether to drop activations and use the batch's statistics.
+
+    Returns:
+      `logits` <float32>[batch, classes] and `embedding` <float32>[batch, dim];
+      at decision level `framewise` <float32>[batch, frames, classes] as well,
+      probabilities.
+    """
+    ops = self.ops(train)
+    # The sixth block pools no more.
+    poolings = min(len(self.filters), 5)
+    log_mel = self.log_mel(inputs, min_frames=2**poolings)
+    x = self.normalize(log_mel, ops, train)
+    for i, filters in enumerate(self.filters, 1):
+      kernel, dilations = (self.kernel_size,) * 2, (1,) * self.convs_per_block
+      x = ConvBlock(filters, ops, kernel, dilations, name=f"conv_block{i}")(x)
+      if i <= poolings:
+        x = avg_pool(x, (2, 2))
+      x = ops.drop(self.conv_dropout)(x)
+    if self.pooling == "clip":
+      return self.clip_outputs(x, ops)
+    num_frames = log_mel.shape[1]
+    if inputs.ndim == 2:
+      num_frames = self.front_end.num_frames(inputs.shape[1])
+    return self.segment_outputs(x, ops, num_frames, ratio=2**poolings)
+
+  def segment_outputs(
+    self, x: jax.Array, ops: Ops, num_frames: int, ratio: int
+  ) -> dict[str, jax.Array]:
+    """Scores segments <float>[batch, segments, mels, features], then the clip.
+
+    The reference has no embedding at decision level; ours is the segments' mean.
+    """
+    x = x.astype(jnp.float32).mean(axis=2)
+    neighbours = {"window_shape": (3,), "strides": (1,), "padding": [(1, 1)]}
+    x = nn.max_pool(x, **neighbours) + nn.avg_pool(x, **neighbours)
+    x = ops.drop(self.dropout)(x)
+    x = nn.relu(dense(self.embedding_dim, name="fc1")(x))
+    x = ops.drop(self.dropout)(x)
+    attention = None
+    if self.pooling == "attention":
+      logits, attention = AttentionHead(self.num_classes, ops, name="att_block")(x)
+    else:
+      logits = dense(self.num_classes, name="fc_audioset")(x)
+    # Each segment's score for its frames, the last one's for those left over.
+    segment = jnp.minimum(jnp.arange(num_frames) // ratio, logits.shape[1] - 1)
+    return {
+      "logits": layers.pool_frames(logits, self.pooling, attention),
+      "embedding": x.mean(axis=1),
+      "framewise": nn.sigmoid(logits)[:, segment],
+    }
+
+
+class AttentionHead(nn.Module):
+  """Class and attention logits of each segment, as in Cnn14_DecisionLevelAtt."""
+
+  num_classes: int
+  ops: Ops
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Maps <float32>[batch, segments, features] to two [batch, segments, classes]."""
+    conv = partial(nn.Conv, self.num_classes, (1,), kernel_init=kernel_init)
+    attention = conv(name="att")(x)
+    # In the reference's state_dict, yet never applied there.
+    self.ops.norm(use_running_average=True, name="bn_att")(attention)
+    attention = jnp.clip(attention, -MAX_ATTENTION, MAX_ATTENTION)
+    return conv(name="cla")(x), attention

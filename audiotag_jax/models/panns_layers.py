@@ -1,0 +1,219 @@
+"""What the PANNs architectures share: fields, input, blocks, pooling and head.
+
+Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
+Recognition" (2020). Names of layers are those of the authors' PyTorch state_dicts
+where they have names there; `audiotag_jax/panns/tables.py` has the mapping.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiotag_jax.errors import UserError
+from audiotag_jax.frontend import logmel_jax, mel
+
+# SpecAugment in PANNs: stripes of fewer than 64 frames and than an eighth of the mel
+# bands, two of each.
+TIME_STRIPE_FRAMES = 64
+MEL_STRIPE_SHARE = 8
+NUM_STRIPES = 2
+
+# What the reference draws its kernels from; its biases start at zero.
+kernel_init = nn.initializers.xavier_uniform()
+dense = partial(nn.Dense, kernel_init=kernel_init)
+
+
+class Ops(NamedTuple):
+  """Layers with what they have in common filled in.
+
+  Attributes:
+    conv: a convolution without bias, of a kernel size and a padding.
+    norm: a BatchNorm.
+    drop: a dropout of a rate.
+  """
+
+  conv: partial
+  norm: partial
+  drop: partial
+
+
+class PannsModel(nn.Module):
+  """The fields that all PANNs architectures have, and the steps that most share.
+
+  Attributes:
+    num_classes: number of classes.
+    front_end: the log-mel that the weights are for; of a model that takes waveforms
+      alone, only the sample rate counts.
+    embedding_dim: units of `fc1`.
+    conv_dropout: share of activations dropped after each convolution block.
+    dropout: share of activations dropped before and after `fc1`.
+    spec_augment: whether stripes of the log-mel are dropped in training.
+    freeze_norm: whether BatchNorm's statistics stay as they are in training.
+    axis_name: axis that BatchNorm's statistics are averaged over in training.
+    dtype: type that is computed in; parameters, the head and logits are float32.
+  """
+
+  num_classes: int
+  front_end: mel.LogMelParams
+  embedding_dim: int = 2048
+  conv_dropout: float = 0.2
+  dropout: float = 0.5
+  spec_augment: bool = True
+  freeze_norm: bool = False
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+
+  def ops(self, train: bool) -> Ops:
+    """Returns the layers for training or for evaluation."""
+    update_norm = train and not self.freeze_norm
+    return Ops(
+      conv=partial(nn.Conv, use_bias=False, kernel_init=kernel_init, dtype=self.dtype),
+      norm=partial(
+        nn.BatchNorm,
+        use_running_average=not update_norm,
+        momentum=0.9,  # PyTorch's 0.1
+        epsilon=1e-5,
+        axis_name=self.axis_name if update_norm else None,
+        dtype=self.dtype,
+      ),
+      drop=partial(nn.Dropout, deterministic=not train),
+    )
+
+  def log_mel(self, inputs: jax.Array, min_frames: int) -> jax.Array:
+    """Turns either kind of input into a log-mel.
+
+    Args:
+      inputs: a waveform <float32>[batch, samples], which is padded with zeros if
+        short, or a log-mel <float32>[batch, frames, mels] in dB.
+      min_frames: frames that the architecture's poolings need.
+
+    Returns:
+      <float32>[batch, frames, mels].
+
+    Raises:
+      UserError: a log-mel has too few frames or another number of bands.
+    """
+    if inputs.ndim == 2:
+      min_samples = (min_frames - 1) * self.front_end.hop_samples
+      inputs = logmel_jax.pad_short(inputs, min_samples)
+      return logmel_jax.log_mel(inputs, self.front_end)
+    num_frames, num_mels = inputs.shape[1:]
+    if num_mels != self.front_end.num_mels:
+      raise UserError(
+        f"the model takes {self.front_end.num_mels} mel bands, not {num_mels}"
+      )
+    if num_frames < min_frames:
+      raise UserError(
+        f"the model needs a log-mel of at least {min_frames} frames, not {num_frames}: "
+        "pad the waveform before the front-end"
+      )
+    return inputs
+
+  def normalize(self, log_mel: jax.Array, ops: Ops, train: bool) -> jax.Array:
+    """`bn0` over the mel axis, then SpecAugment: <float>[batch, frames, mels, 1]."""
+    x = ops.norm(name="bn0")(log_mel)
+    if train and self.spec_augment:
+      mel_stripe = log_mel.shape[2] // MEL_STRIPE_SHARE
+      x = drop_stripes(self.make_rng("dropout"), x, 1, TIME_STRIPE_FRAMES)
+      x = drop_stripes(self.make_rng("dropout"), x, 2, mel_stripe)
+    return x[..., None]
+
+  def clip_outputs(self, x: jax.Array, ops: Ops) -> dict[str, jax.Array]:
+    """Pools <float>[batch, frames, …, features] to the clip and scores it.
+
+    Dropout after `fc1` is the embedding's alone: the classifier sees all of it.
+    """
+    x = x.astype(jnp.float32)
+    x = x.mean(axis=tuple(range(2, x.ndim - 1)))
+    x = ops.drop(self.dropout)(x.max(axis=1) + x.mean(axis=1))
+    x = nn.relu(dense(self.embedding_dim, name="fc1")(x))
+    return {
+      "logits": dense(self.num_classes, name="fc_audioset")(x),
+      "embedding": ops.drop(self.dropout)(x),
+    }
+
+
+def take_waveform(inputs: jax.Array, min_samples: int) -> jax.Array:
+  """Returns <float32>[batch, samples, 1], padded with zeros to `min_samples`.
+
+  Raises:
+    UserError: the inputs are not waveforms.
+  """
+  if inputs.ndim != 2:
+    raise UserError(
+      "the model takes waveforms [batch, samples] alone, "
+      f"not inputs of shape {list(inputs.shape)}"
+    )
+  return logmel_jax.pad_short(inputs, min_samples)[..., None]
+
+
+class ConvBlock(nn.Module):
+  """Convolutions in a row, each with BatchNorm and ReLU.
+
+  Attributes:
+    filters: filters of each convolution.
+    ops: the layers.
+    kernel: size of the kernels, over time or over time and frequency.
+    dilations: an entry for each convolution.
+    strides: of the first convolution.
+  """
+
+  filters: int
+  ops: Ops
+  kernel: Sequence[int] = (3, 3)
+  dilations: Sequence[int] = (1, 1)
+  strides: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps <float>[batch, frames, …, channels] to <float>[…, filters]."""
+    for i, dilation in enumerate(self.dilations, 1):
+      x = self.ops.conv(
+        self.filters,
+        self.kernel,
+        strides=self.strides if i == 1 else 1,
+        padding=[(dilation * (size // 2),) * 2 for size in self.kernel],
+        kernel_dilation=dilation,
+        name=f"conv{i}",
+      )(x)
+      x = nn.relu(self.ops.norm(name=f"bn{i}")(x))
+    return x
+
+
+def avg_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
+  """Mean over windows side by side; what is beyond a whole window is dropped."""
+  return nn.avg_pool(x, tuple(window), strides=tuple(window))
+
+
+def max_pool(x: jax.Array, window: int, padding: int = 0) -> jax.Array:
+  """Maximum over windows of time side by side, <float>[batch, frames, channels]."""
+  return nn.max_pool(x, (window,), strides=(window,), padding=[(padding, padding)])
+
+
+def drop_stripes(key: jax.Array, x: jax.Array, axis: int, width: int) -> jax.Array:
+  """Sets `NUM_STRIPES` stripes along an axis of each example to zero.
+
+  As in torchlibrosa: a stripe is 0 to `width` - 1 wide, and stripes may overlap.
+
+  Args:
+    key: a JAX random key.
+    x: <float>[batch, …].
+    axis: axis that the stripes lie along.
+    width: bound of a stripe's width.
+
+  Returns:
+    <float>[batch, …].
+  """
+  size = x.shape[axis]
+  width_key, start_key = jax.random.split(key)
+  shape = (x.shape[0], NUM_STRIPES, 1)
+  widths = jax.random.randint(width_key, shape, 0, min(width, size))
+  starts = jax.random.randint(start_key, shape, 0, size - widths)
+  positions = jnp.arange(size)
+  dropped = ((starts <= positions) & (positions < starts + widths)).any(axis=1)
+  others = [i for i in range(1, x.ndim) if i != axis]
+  return jnp.where(jnp.expand_dims(dropped, others), jnp.zeros((), x.dtype), x)

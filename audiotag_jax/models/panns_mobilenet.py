@@ -1,0 +1,99 @@
+"""PANNs' MobileNetV1 and MobileNetV2, which pool where the originals stride."""
+
+import flax.linen as nn
+import jax
+
+from audiotag_jax.models.panns_layers import Ops, PannsModel, avg_pool
+
+# (expansion, filters, pooling) of each separable block: Howard et al. (2017), table 1.
+V1_BLOCKS = (
+  (1, 64, 1),
+  (1, 128, 2),
+  (1, 128, 1),
+  (1, 256, 2),
+  (1, 256, 1),
+  (1, 512, 2),
+  *[(1, 512, 1)] * 5,
+  (1, 1024, 2),
+  (1, 1024, 1),
+)
+# Sandler et al. (2018), table 2, but with PANNs' poolings.
+V2_BLOCKS = (
+  (1, 16, 1),
+  *[(6, 24, 2), (6, 24, 1)],
+  *[(6, 32, 2), *[(6, 32, 1)] * 2],
+  *[(6, 64, 2), *[(6, 64, 1)] * 3],
+  *[(6, 96, 2), *[(6, 96, 1)] * 2],
+  *[(6, 160, 1)] * 3,
+  (6, 320, 1),
+)
+
+
+class MobileNet(PannsModel):
+  """A convolution, then depthwise separable convolutions.
+
+  Attributes:
+    inverted: whether it is MobileNetV2, with inverted residuals, linear bottlenecks,
+      ReLU6, a last convolution and no dropout before `fc1`.
+  """
+
+  inverted: bool = False
+  embedding_dim: int = 1024
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    """Scores clips; see `panns_cnn.Cnn`."""
+    ops = self.ops(train)
+    activation = nn.relu6 if self.inverted else nn.relu
+    # Poolings: the first convolution's and those of four blocks.
+    x = self.log_mel(inputs, min_frames=2**5)
+    x = self.normalize(x, ops, train)
+    x = ops.conv(32, (3, 3), padding=1, name="conv_first")(x)
+    x = activation(ops.norm(name="bn_first")(avg_pool(x, (2, 2))))
+    blocks = V2_BLOCKS if self.inverted else V1_BLOCKS
+    for i, (expansion, filters, pool) in enumerate(blocks, 1):
+      x = SeparableBlock(
+        filters, ops, pool, expansion, self.inverted, name=f"block{i}"
+      )(x)
+    if self.inverted:
+      x = ops.conv(1280, (1, 1), name="conv_last")(x)
+      x = activation(ops.norm(name="bn_last")(x))
+    return self.clip_outputs(x, ops)
+
+
+class SeparableBlock(nn.Module):
+  """An expansion (if any), a depthwise convolution, a pooling, a pointwise one.
+
+  Attributes:
+    filters: filters of the pointwise convolution.
+    ops: the layers.
+    pool: side of the pooling.
+    expansion: how many times the channels the depthwise convolution has.
+    inverted: see `MobileNet`; then blocks that keep their shape are residual.
+  """
+
+  filters: int
+  ops: Ops
+  pool: int
+  expansion: int
+  inverted: bool
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Maps <float>[batch, frames, mels, channels] to <float>[…, filters]."""
+    activation = nn.relu6 if self.inverted else nn.relu
+    channels = inputs.shape[-1] * self.expansion
+    x = inputs
+    if self.expansion > 1:
+      x = self.ops.conv(channels, (1, 1), name="expand")(x)
+      x = activation(self.ops.norm(name="bn_expand")(x))
+    x = self.ops.conv(
+      channels, (3, 3), padding=1, feature_group_count=channels, name="depthwise"
+    )(x)
+    x = avg_pool(x, (self.pool, self.pool))
+    x = activation(self.ops.norm(name="bn_depthwise")(x))
+    x = self.ops.conv(self.filters, (1, 1), name="pointwise")(x)
+    x = self.ops.norm(name="bn_pointwise")(x)
+    if not self.inverted:
+      return activation(x)
+    return x + inputs if x.shape == inputs.shape else x

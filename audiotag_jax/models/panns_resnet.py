@@ -1,0 +1,138 @@
+"""PANNs' residual networks: ResNet22, 38 and 54 on log-mels, Res1dNets on waveforms."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from audiotag_jax.models.panns_layers import (
+  ConvBlock,
+  Ops,
+  PannsModel,
+  avg_pool,
+  max_pool,
+  take_waveform,
+)
+
+# Share of activations dropped inside each residual block.
+BLOCK_DROPOUT = 0.1
+
+
+class ResNet(PannsModel):
+  """A convolution block, residual blocks, a convolution block.
+
+  Attributes:
+    depths: residual blocks of each stage; stages from the second on pool by two.
+    bottleneck: whether blocks are 1x1, 3x3, 1x1 with four times the filters at the
+      end (ResNet54), not 3x3, 3x3.
+    block_dropout: share of activations dropped inside each residual block.
+  """
+
+  depths: Sequence[int] = (2, 2, 2, 2)
+  bottleneck: bool = False
+  block_dropout: float = BLOCK_DROPOUT
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    """Scores clips; see `panns_cnn.Cnn`."""
+    ops = self.ops(train)
+    drop = ops.drop(self.conv_dropout)
+    # Poolings: the first block's, three stages' and the one after them.
+    x = self.log_mel(inputs, min_frames=2**5)
+    x = self.normalize(x, ops, train)
+    x = ConvBlock(64, ops, name="conv_block1")(x)
+    x = drop(avg_pool(x, (2, 2)))
+    for stage, depth in enumerate(self.depths, 1):
+      for i in range(depth):
+        x = ResidualBlock(
+          filters=64 * 2 ** (stage - 1),
+          ops=ops,
+          dropout=self.block_dropout,
+          pool=(2, 2) if stage > 1 and i == 0 else (1, 1),
+          bottleneck=self.bottleneck,
+          name=f"layer{stage}_{i}",
+        )(x)
+    x = drop(avg_pool(x, (2, 2)))
+    x = drop(ConvBlock(2048, ops, name="conv_block_after1")(x))
+    return self.clip_outputs(x, ops)
+
+
+class Res1dNet(PannsModel):
+  """A strided convolution over the waveform, then residual blocks.
+
+  Attributes:
+    depths: residual blocks of each stage; stages from the second on pool by four.
+    block_dropout: share of activations dropped inside each residual block.
+  """
+
+  depths: Sequence[int] = (2, 2, 2, 2, 2, 2, 2)
+  block_dropout: float = BLOCK_DROPOUT
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
+    ops = self.ops(train)
+    # The first convolution strides by five, six stages pool by four.
+    x = take_waveform(inputs, min_samples=5 * 4**6)
+    x = ops.conv(64, (11,), strides=5, padding=[(5, 5)], name="conv0")(x)
+    x = ops.norm(name="bn0")(x)
+    filters = (64, 128, 256, 512, 1024, 1024, 2048)
+    for stage, depth in enumerate(self.depths, 1):
+      for i in range(depth):
+        x = ResidualBlock(
+          filters=filters[stage - 1],
+          ops=ops,
+          dropout=self.block_dropout,
+          pool=(4,) if stage > 1 and i == 0 else (1,),
+          name=f"layer{stage}_{i}",
+        )(x)
+    return self.clip_outputs(x, ops)
+
+
+class ResidualBlock(nn.Module):
+  """Two or three convolutions beside a shortcut, in two dimensions or over time.
+
+  Attributes:
+    filters: filters of the 3x3 (or 3) convolutions.
+    ops: the layers.
+    dropout: share of activations dropped before the last convolution.
+    pool: the pooling in front, over time or over time and frequency: the mean, but
+      the maximum in front of convolutions over time. The shortcut's is the mean.
+    bottleneck: see `ResNet`.
+  """
+
+  filters: int
+  ops: Ops
+  dropout: float
+  pool: Sequence[int]
+  bottleneck: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps <float>[batch, frames, …, channels] to <float>[…, filters], or 4 times."""
+    over_time = len(self.pool) == 1
+    ones, threes = (1,) * len(self.pool), (3,) * len(self.pool)
+    # (filters, kernel, dilation) of each convolution.
+    convs = [(self.filters, threes, 1), (self.filters, threes, 2 if over_time else 1)]
+    if self.bottleneck:
+      convs = [(self.filters, ones, 1), convs[0], (4 * self.filters, ones, 1)]
+    shortcut = x
+    if max(self.pool) > 1:
+      shortcut = avg_pool(x, self.pool)
+      x = max_pool(x, *self.pool) if over_time else shortcut
+    for i, (filters, kernel, dilation) in enumerate(convs, 1):
+      if i == len(convs):
+        x = self.ops.drop(self.dropout)(x)
+      padding = [(dilation * (size // 2),) * 2 for size in kernel]
+      conv = self.ops.conv(
+        filters, kernel, padding=padding, kernel_dilation=dilation, name=f"conv{i}"
+      )
+      # The reference starts from identities: the last scale is zero.
+      scale_init = nn.initializers.zeros if i == len(convs) else nn.initializers.ones
+      x = self.ops.norm(scale_init=scale_init, name=f"bn{i}")(conv(x))
+      if i < len(convs):
+        x = nn.relu(x)
+    if max(self.pool) > 1 or shortcut.shape != x.shape:
+      shortcut = self.ops.conv(x.shape[-1], ones, name="downsample_conv")(shortcut)
+      shortcut = self.ops.norm(name="downsample_bn")(shortcut)
+    return nn.relu(x + shortcut)

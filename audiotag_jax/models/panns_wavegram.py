@@ -1,0 +1,63 @@
+"""PANNs' Wavegram networks: a learned front-end, alone or beside the log-mel."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from audiotag_jax.models.panns_layers import (
+  ConvBlock,
+  Ops,
+  PannsModel,
+  avg_pool,
+  max_pool,
+  take_waveform,
+)
+
+
+class WavegramCnn(PannsModel):
+  """CNN14 on a wavegram, or on a wavegram beside the log-mel's first block.
+
+  Attributes:
+    with_log_mel: whether the log-mel is used. Without it the reference has the
+      log-mel's `bn0` and `conv_block1` in its state_dict all the same.
+    wavegram_bands: what the wavegram has for frequency bands.
+  """
+
+  with_log_mel: bool = True
+  wavegram_bands: int = 32
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
+    ops = self.ops(train)
+    drop = ops.drop(self.conv_dropout)
+    # A stride of 5, poolings by 4, 4, 4 and 2; four more by 2 below.
+    waveform = take_waveform(inputs, min_samples=5 * 4**3 * 2**5)
+    x = self.wavegram(waveform, ops)
+    # Where it is unused, its statistics must stay as they are.
+    y = self.first_block(waveform[..., 0], train=train and self.with_log_mel)
+    if self.with_log_mel:
+      # The reference fails on a length that gives the two other numbers of frames.
+      num_frames = min(x.shape[1], y.shape[1])
+      x = jnp.concatenate([y[:, :num_frames], x[:, :num_frames]], axis=-1)
+    x = drop(x)
+    for i, filters in enumerate((128, 256, 512, 1024, 2048), 2):
+      x = ConvBlock(filters, ops, name=f"conv_block{i}")(x)
+      x = drop(avg_pool(x, (2, 2)) if i < 6 else x)
+    return self.clip_outputs(x, ops)
+
+  def wavegram(self, waveform: jax.Array, ops: Ops) -> jax.Array:
+    """Maps <float32>[batch, samples, 1] to <float>[batch, frames, bands, 64]."""
+    x = ops.conv(64, (11,), strides=5, padding=5, name="pre_conv0")(waveform)
+    x = nn.relu(ops.norm(name="pre_bn0")(x))
+    for i, filters in enumerate((64, 128, 4 * self.wavegram_bands), 1):
+      block = ConvBlock(filters, ops, (3,), dilations=(1, 2), name=f"pre_block{i}")
+      x = max_pool(block(x), 4)
+    x = x.reshape(*x.shape[:2], 4, self.wavegram_bands).swapaxes(2, 3)
+    return avg_pool(ConvBlock(64, ops, name="pre_block4")(x), (2, 1))
+
+  def first_block(self, waveform: jax.Array, *, train: bool) -> jax.Array:
+    """Maps <float32>[batch, samples] to <float>[batch, frames, mels, 64]."""
+    ops = self.ops(train)
+    x = self.normalize(self.log_mel(waveform, min_frames=2**5), ops, train)
+    return avg_pool(ConvBlock(64, ops, name="conv_block1")(x), (2, 2))

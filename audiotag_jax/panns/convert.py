@@ -1,0 +1,160 @@
+"""Parameters between PyTorch's state_dict and Flax's variables, in numpy."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from audiotag_jax.errors import UserError
+from audiotag_jax.panns import tables
+
+# Faults that an error message lists.
+MAX_SHOWN = 20
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def num_classes(shapes: Shapes) -> int:
+  """Reads the number of classes off a state_dict's classifier.
+
+  Raises:
+    UserError: it has none.
+  """
+  for key in ("fc_audioset.weight", "att_block.cla.weight"):
+    if len(shapes.get(key, ())) > 0:
+      return shapes[key][0]
+  raise UserError(
+    "there is no classifier (fc_audioset.weight or att_block.cla.weight) among its "
+    f"{len(shapes)} entries: it is not of PANNs"
+  )
+
+
+def recognize(shapes: Shapes) -> list[str]:
+  """Returns the architectures that a state_dict fits, the likeliest first.
+
+  Cnn14 and its DecisionLevelMax and -Avg have the same entries.
+
+  Raises:
+    UserError: it fits none; the message says what sets it apart from the nearest.
+  """
+  classes = num_classes(shapes)
+  faults = {
+    name: find_faults(shapes, table(classes)) for name, table in tables.TABLES.items()
+  }
+  names = [name for name, found in faults.items() if not found]
+  if not names:
+    nearest = min(faults, key=lambda name: len(faults[name]))
+    raise UserError(
+      f"it is of none of the {len(faults)} architectures; of {nearest}, the nearest, "
+      f"{describe_faults(faults[nearest])}"
+    )
+  return names
+
+
+def find_faults(shapes: Shapes, table: tables.Table) -> list[str]:
+  """Lists what a state_dict lacks, has too much or in another shape."""
+  expected = {entry.key: entry.shape for entry in table}
+  faults = [f"missing {key}" for key in expected if key not in shapes]
+  faults += [f"unexpected {key}" for key in shapes if key not in expected]
+  faults += [
+    f"{key} is {list(shapes[key])}, not {list(shape)}"
+    for key, shape in expected.items()
+    if key in shapes and tuple(shapes[key]) != shape
+  ]
+  return faults
+
+
+def describe_faults(faults: list[str]) -> str:
+  """Joins faults to one line."""
+  more = f" and {len(faults) - MAX_SHOWN} more" if len(faults) > MAX_SHOWN else ""
+  return ", ".join(faults[:MAX_SHOWN]) + more
+
+
+def to_flax(
+  arrays: Iterable[tuple[str, np.ndarray]], table: tables.Table
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+  """Converts a state_dict, one array after the other.
+
+  Args:
+    arrays: the state_dict's keys and arrays, those of `table` and no others.
+    table: the architecture's.
+
+  Returns:
+    Flax's variables, and the entries of the state_dict that have no place in them.
+  """
+  entries = {entry.key: entry for entry in table}
+  variables, rest = {}, {}
+  for key, array in arrays:
+    entry = entries[key]
+    if not entry.path:
+      rest[key] = np.array(array)
+      continue
+    *parents, leaf = entry.path
+    tree = variables
+    for parent in parents:
+      tree = tree.setdefault(parent, {})
+    # A copy, so that nothing holds on to the file that `array` may be mapped from.
+    tree[leaf] = np.array(_forward(array, entry.kind), np.float32, order="C")
+  return variables, rest
+
+
+def to_pytorch(
+  variables: Mapping[str, Any], table: tables.Table, rest: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Converts Flax's variables, in the order of the reference's state_dict.
+
+  Args:
+    variables: `params` and `batch_stats`.
+    table: the architecture's.
+    rest: the entries that have no place in Flax. Counters that are not in it are 0.
+
+  Returns:
+    The state_dict.
+
+  Raises:
+    UserError: the variables are not those of the table.
+  """
+  leaves = dict(_flatten(variables))
+  paths = {entry.path for entry in table if entry.path}
+  faults = [f"missing {'/'.join(path)}" for path in sorted(paths - leaves.keys())]
+  faults += [f"unexpected {'/'.join(path)}" for path in sorted(leaves.keys() - paths)]
+  state_dict = {}
+  for entry in table:
+    if entry.path in leaves:
+      array = np.ascontiguousarray(_backward(leaves[entry.path], entry.kind))
+    elif entry.kind == "counter":
+      array = np.asarray(rest.get(entry.key, 0), np.int64)
+    elif entry.kind == "fixed":
+      array = rest[entry.key]
+    else:
+      continue
+    if array.shape != entry.shape:
+      faults.append(f"{entry.key} is {list(array.shape)}, not {list(entry.shape)}")
+    state_dict[entry.key] = array
+  if faults:
+    raise UserError(f"the parameters are not its: {describe_faults(faults)}")
+  return state_dict
+
+
+def _forward(array: np.ndarray, kind: str) -> np.ndarray:
+  """(out, in, *window) to (*window, in, out); a vector as it is."""
+  if kind == "vector":
+    return array
+  return array.transpose(*range(2, array.ndim), 1, 0)
+
+
+def _backward(array: np.ndarray, kind: str) -> np.ndarray:
+  """The inverse of `_forward`."""
+  if kind == "vector":
+    return array
+  return array.transpose(-1, -2, *range(array.ndim - 2))
+
+
+def _flatten(
+  tree: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterable[tuple[tuple[str, ...], np.ndarray]]:
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      yield from _flatten(value, (*path, key))
+    else:
+      yield (*path, key), np.asarray(value)

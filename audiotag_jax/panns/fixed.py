@@ -1,0 +1,43 @@
+"""The front-end's fixed matrices, which a PANNs state_dict carries along.
+
+PANNs compute the log-mel with torchlibrosa, whose STFT is a pair of convolutions. No
+training changes their kernels, nor the mel matrix.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+REAL_KEY = "spectrogram_extractor.stft.conv_real.weight"
+IMAG_KEY = "spectrogram_extractor.stft.conv_imag.weight"
+MEL_KEY = "logmel_extractor.melW"
+
+
+def matrices(fft_samples: int, mel_matrix: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the matrices by their key, equal to torchlibrosa's 0.1.0 bit for bit.
+
+  Args:
+    fft_samples: length of the FFT and of its periodic Hann window.
+    mel_matrix: <float32>[fft_samples // 2 + 1, num_mels].
+  """
+  window = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, fft_samples + 1)[:-1])
+  # Powers of one root of unity, as in torchlibrosa: the errors are part of the bits.
+  root = np.exp(-2j * np.pi / fft_samples)
+  exponents = np.arange(fft_samples // 2 + 1)[:, None] * np.arange(fft_samples)
+  kernels = np.power(root, exponents) * window
+  return {
+    REAL_KEY: kernels.real.astype(np.float32)[:, None],
+    IMAG_KEY: kernels.imag.astype(np.float32)[:, None],
+    MEL_KEY: mel_matrix,
+  }
+
+
+def differences(
+  found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+  """Returns the largest difference of each matrix in `found` that is not the same."""
+  return {
+    key: float(np.abs(found[key] - expected[key]).max())
+    for key in expected
+    if key in found and not np.array_equal(found[key], expected[key])
+  }
