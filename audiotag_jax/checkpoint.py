@@ -152,7 +152,7 @@ def save_model(
   *,
   overwrite: bool = False,
 ) -> None:
-  """Writes a model directory: all of it or, where that fails, none.
+  """Writes a model directory, from one process: all of it or, where that fails, none.
 
   Args:
     directory: where to.
@@ -168,13 +168,19 @@ def save_model(
   if directory.exists() and not (directory / "model.json").exists():
     raise UserError(f"{directory} is no model directory, and is not overwritten")
   with _replaced(directory) as new:
-    with ocp.Checkpointer(_frugal_handler()) as checkpointer:
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    handler = _frugal_handler(alone)
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
       checkpointer.save(new / "checkpoints" / "0", variables)
     text = json.dumps(dataclasses.asdict(description), indent=2, ensure_ascii=False)
     (new / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _frugal_handler() -> ocp.PyTreeCheckpointHandler:
+def _frugal_handler(
+  multiprocessing_options: ocp.options.MultiprocessingOptions,
+) -> ocp.PyTreeCheckpointHandler:
   """What writes numpy arrays from where they lie.
 
   Copies and compressed copies of all arrays at once would take as much memory again,
@@ -183,6 +189,7 @@ def _frugal_handler() -> ocp.PyTreeCheckpointHandler:
   numpy_handler = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
   return ocp.PyTreeCheckpointHandler(
     use_compression=False,
+    multiprocessing_options=multiprocessing_options,
     type_handler_registry=ocp.type_handlers.create_type_handler_registry(
       (np.ndarray, numpy_handler), (jax.Array, ocp.type_handlers.ArrayHandler())
     ),

@@ -13,8 +13,9 @@ def get_config():
   config.crnn.filters = (16, 32, 64, 64)
   config.crnn.time_pooling = (4, 2, 2, 1)
   config.crnn.gru_units = (64,)
+  config.crnn.pooling = "linear_softmax"
   config.train.batch_size = 16
-  config.train.num_steps = 600
+  config.train.num_steps = 500
   config.train.learning_rate = 3e-3
   config.train.eval_every_steps = 50
   return config
