@@ -2,11 +2,15 @@
 
 import logging as python_logging
 import os
+import sys
 
 from absl import logging
+from tqdm import tqdm
 
 # Whose progress lines are for the user; other libraries' are for their developers.
 _SHOWN = ("/audiotag_jax/", "/clu/")
+# clu's lines that only say that something was written for TensorBoard.
+_NOT_SHOWN = ("write_audios", "write_images", "write_hparams")
 
 
 def show_progress() -> None:
@@ -16,11 +20,25 @@ def show_progress() -> None:
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   logging.set_verbosity(logging.INFO)
   logging.use_absl_handler()
-  logging.get_absl_handler().addFilter(_is_shown)
+  handler = logging.get_absl_handler()
+  handler.addFilter(_is_shown)
+  handler.python_handler.setStream(_AboveProgressBars())
+
+
+class _AboveProgressBars:
+  """Standard error, a progress bar at its end left whole."""
+
+  def write(self, text: str) -> None:
+    tqdm.write(text, file=sys.stderr, end="")
+
+  def flush(self) -> None:
+    sys.stderr.flush()
 
 
 def _is_shown(record: python_logging.LogRecord) -> bool:
   path = record.pathname.replace(os.sep, "/")
   if "/tensorflow_datasets/" in path:  # It warns of every configuration not its own.
     return record.levelno > python_logging.WARNING
-  return record.levelno > python_logging.INFO or any(s in path for s in _SHOWN)
+  if record.levelno > python_logging.INFO:
+    return True
+  return any(s in path for s in _SHOWN) and record.funcName not in _NOT_SHOWN

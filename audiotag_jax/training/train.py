@@ -293,9 +293,12 @@ def evaluate_checkpoint(run: Run) -> str:
   )
   prior = evaluate.label_prior(predictions, run.splits["train"].labels)
   rows = {name: entry, "label prior (chance)": prior.metrics(evaluation.threshold)[0]}
+  num_empty = int((~predictions.labels.any(axis=0)).sum())
+  left_out = f"{num_empty} classes without a positive are left out of the means\n"
   return (
     f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
     f"{evaluation.checkpoint} checkpoint (step {step})\n{report.table(rows)}\n"
+    f"{left_out if num_empty else ''}"
     f"Results: {run.results}\n"
     f"Model:   {run.workdir / 'model'}\n"
     f"Curves:  tensorboard --logdir={run.workdir}"

@@ -193,3 +193,13 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tiny_config, tmp_path)
 )
 def test_cadence(step, due):
   assert train.is_due(step, every_steps=4, num_steps=10) == due
+
+
+def test_classes_without_positives_are_counted(tiny_config, fsd50k_dir, tmp_path):
+  path = fsd50k_dir / "FSD50K.ground_truth/eval.csv"
+  path.write_text(path.read_text().replace("Siren", "Bell"))
+  text = train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+  assert "1 classes without a positive are left out of the means" in text
+  with (tmp_path / "run/results/per_class.csv").open() as file:
+    siren = list(csv.DictReader(file))[2]
+  assert (siren["label"], siren["support"], siren["AP"]) == ("Siren", "0", "nan")
