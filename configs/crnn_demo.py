@@ -21,8 +21,8 @@ def get_config():
   config.crnn.conv_dropout = 0.0
   config.crnn.dropout = 0.1
   config.train.batch_size = 16
-  config.train.num_steps = 1000
+  config.train.num_steps = 800
   config.train.learning_rate = 4e-3
   config.train.log_every_steps = 50
-  config.train.eval_every_steps = 250
+  config.train.eval_every_steps = 200
   return config
