@@ -1,5 +1,6 @@
 """What a person at a terminal gets to read while a command runs."""
 
+import io
 import logging as python_logging
 import os
 import sys
@@ -25,14 +26,12 @@ def show_progress() -> None:
   handler.python_handler.setStream(_AboveProgressBars())
 
 
-class _AboveProgressBars:
+class _AboveProgressBars(io.TextIOBase):
   """Standard error, a progress bar at its end left whole."""
 
-  def write(self, text: str) -> None:
+  def write(self, text: str) -> int:
     tqdm.write(text, file=sys.stderr, end="")
-
-  def flush(self) -> None:
-    sys.stderr.flush()
+    return len(text)
 
 
 def _is_shown(record: python_logging.LogRecord) -> bool:

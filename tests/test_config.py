@@ -58,6 +58,58 @@ def test_what_makes_no_sense_is_one_line(config, change, message):
   assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize(
+  "key",
+  [
+    *(f"data.{name}" for name in ("clip_s", "num_train", "num_val", "num_eval")),
+    *(f"frontend.{name}" for name in ("sample_rate_hz", "hop_samples", "num_mels")),
+    *("finetune.num_blocks", "finetune.layer_decay"),
+    *(f"train.{name}" for name in ("num_steps", "batch_size", "accumulation_steps")),
+    *(f"train.{name}" for name in ("learning_rate", "clip_norm")),
+    *(f"train.{name}" for name in ("log_every_steps", "eval_every_steps")),
+    *("evaluation.batch_size", "evaluation.hop_s"),
+  ],
+)
+def test_what_must_be_positive(config, key, value):
+  assert_one_line(config, {key: value}, rf"config\.{key} is {value}.*greater than 0")
+
+
+@pytest.mark.parametrize("key", config_lib.CHOICES)
+def test_a_wrong_choice_names_the_key_and_the_choices(config, key):
+  choice = config_lib.CHOICES[key][0]
+  expected = rf"config\.{key} is 'wrong': choose from .*{choice}"
+  assert_one_line(config, {key: "wrong"}, expected)
+
+
+@pytest.mark.parametrize("key", ["filters", "time_pooling", "mel_pooling"])
+def test_every_block_of_the_crnn_needs_its_entries(config, key):
+  assert_one_line(config, {f"crnn.{key}": (2, 2)}, "config.crnn: .*an entry for each")
+
+
+# Without these, a traceback comes after the data is prepared, or none at all.
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("train.warmup_share", 1.0),
+    ("train.warmup_share", -0.1),
+    ("train.weight_decay", -1.0),
+    ("crnn.dropout", 1.5),
+    ("frontend.window_samples", 0),
+    ("evaluation.split", "evla"),
+  ],
+)
+def test_what_would_fail_late_is_said_early(config, key, value):
+  assert_one_line(config, {key: value}, key)
+
+
+def assert_one_line(config, change, pattern):
+  config.update_from_flattened_dict(change)
+  with pytest.raises(UserError, match=pattern) as info:
+    config_lib.validate(config)
+  assert "\n" not in str(info.value)
+
+
 def test_changed_keys_are_named_unless_they_are_free():
   old = {"data": {"source_dir": "/a", "pad": "zero"}, "train": {"num_steps": 3}}
   new = {"data": {"source_dir": "/b", "pad": "repeat"}, "train": {"num_steps": 3}}

@@ -303,7 +303,6 @@ def prepare(
     # TFDS prints of a download, of which there is none.
     with contextlib.redirect_stdout(io.StringIO()):
       builder.download_and_prepare()
-    logging.info("%s", describe(prepared, sample_rate_hz))
   _check_rejected(prepared, source_dir, allow_missing)
   return prepared
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import ml_collections
 import tensorflow_datasets as tfds
+from absl import logging
 
 from audiotag_jax.data import fsd50k, soundscapes
 
@@ -28,12 +29,15 @@ def prepare(config: ml_collections.ConfigDict) -> fsd50k.PreparedSet:
       num_eval=data.num_eval,
       seed=SOUNDSCAPES_SEED,
     )
-  return fsd50k.prepare(
+  sample_rate_hz = config.frontend.sample_rate_hz
+  prepared = fsd50k.prepare(
     source_dir,
     data_dir=data.data_dir,
-    sample_rate_hz=config.frontend.sample_rate_hz,
+    sample_rate_hz=sample_rate_hz,
     allow_missing=data.allow_missing,
   )
+  logging.info("%s", fsd50k.describe(prepared, sample_rate_hz))
+  return prepared
 
 
 def soundscapes_dir(data: ml_collections.ConfigDict) -> Path:

@@ -101,3 +101,25 @@ def test_without_any_label_the_ranking_metrics_are_nan():
   for name in ("mAP", "auc", "d_prime", "lwlrap", "f1_macro"):
     assert np.isnan(overall[name])
   assert overall["recall"] == 0.0
+
+
+def test_a_set_of_one_class_by_hand():
+  scores = np.array([[0.9], [0.6], [0.4], [0.2]])
+  labels = np.array([[1], [0], [1], [0]], np.uint8)
+  overall, classes = all_metrics(scores, labels)
+  assert {name: values.shape for name, values in classes.items()} == dict.fromkeys(
+    ("support", "AP", "auc", "precision", "recall", "f1"), (1,)
+  )
+  # One hit, one false positive, one miss.
+  for name in ("precision", "recall", "f1"):
+    assert classes[name][0] == pytest.approx(0.5)
+    assert overall[name] == pytest.approx(0.5)
+
+
+def test_micro_averages_of_one_class_leave_out_its_absence():
+  scores = np.array([[0.9], [0.6], [0.6], [0.2], [0.1]])
+  labels = np.array([[1], [0], [0], [0], [0]], np.uint8)
+  overall, _ = all_metrics(scores, labels)
+  assert overall["precision"] == pytest.approx(1 / 3)
+  assert overall["recall"] == pytest.approx(1.0)
+  assert overall["f1"] == pytest.approx(0.5)

@@ -43,3 +43,21 @@ def test_the_curves_are_drawn(tmp_path):
   picture = matplotlib.image.imread(path)
   assert picture.shape[1] > 1000
   assert picture[..., :3].std() > 0.02
+
+
+def test_the_columns_are_aligned():
+  row = dict.fromkeys(report.TABLE_COLUMNS, 0.12345)
+  rows = {"a long name": row, "b": row | {"f1": float("nan")}}
+  lines = report.table(rows).split("\n")
+  assert {len(line) for line in lines} == {11 + 11 * 7}
+  assert lines[1] == "a long name" + "      0.123" * 7
+  assert lines[2].split() == ["b", "0.123", "nan"] + ["0.123"] * 5
+
+
+def test_the_curves_show_the_values(tmp_path):
+  pictures = []
+  for name, values in (("falling", [1.0, 0.5, 0.1]), ("rising", [0.1, 0.5, 1.0])):
+    write(tmp_path / name, values)
+    report.plot_learning_curves(tmp_path / name, tmp_path / f"{name}.png")
+    pictures.append(matplotlib.image.imread(tmp_path / f"{name}.png"))
+  assert not np.array_equal(*pictures)

@@ -106,3 +106,57 @@ def test_training_updates_the_batch_statistics(config):
   )
   mean = updates["batch_stats"]["input_norm"]["mean"]
   np.testing.assert_allclose(mean, 0.1 * log_mel.mean(axis=(0, 1)), rtol=1e-4)
+
+
+def test_the_embedding_is_the_mean_of_the_recurrence_in_float32(config):
+  config.model.dtype = "bfloat16"
+  log_mel = log_mels()
+  model, variables = init(config, log_mel)
+  outputs, state = model.apply(
+    variables, log_mel, train=False, capture_intermediates=True
+  )
+  recurrence = state["intermediates"]["gru0"]["__call__"][0]
+  assert recurrence.shape == (2, 50 // 8, 12)
+  assert outputs["embedding"].dtype == jnp.float32
+  expected = recurrence.astype(jnp.float32).mean(axis=1)
+  np.testing.assert_allclose(outputs["embedding"], expected, rtol=1e-6)
+
+
+def test_pooled_frames_are_held_in_their_order(config):
+  log_mel = log_mels(num_clips=1, num_frames=50)
+  model, variables = init(config, log_mel)
+  framewise = model.apply(variables, log_mel, train=False)["framewise"][0]
+  changes = np.flatnonzero(np.diff(framewise, axis=0).any(axis=1)) + 1
+  # Six pooled frames over 50: the i-th starts at ceil(50 * i / 6).
+  assert changes.tolist() == [9, 17, 25, 34, 42]
+
+
+def test_activations_are_dropped_in_training_alone(config):
+  log_mel = log_mels()
+  model, variables = init(config, log_mel)
+
+  def logits(seed):
+    rngs = {"dropout": jax.random.key(seed)}
+    outputs, _ = model.apply(
+      variables, log_mel, train=True, rngs=rngs, mutable=["batch_stats"]
+    )
+    return outputs["logits"]
+
+  np.testing.assert_array_equal(logits(0), logits(0))
+  assert not np.array_equal(logits(0), logits(1))
+
+
+def test_frozen_batch_statistics_stay_as_they_are(config):
+  config.finetune.mode = "linear"
+  log_mel = log_mels()
+  model, variables = init(config, log_mel)
+  _, updates = model.apply(
+    variables,
+    log_mel,
+    train=True,
+    rngs={"dropout": jax.random.key(0)},
+    mutable=["batch_stats"],
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"]
+  )

@@ -72,3 +72,23 @@ def test_extreme_frames_pool_to_finite_logits_and_gradients(pooling, value):
 
   np.testing.assert_allclose(pooled(logits), value, rtol=1e-4)
   assert jnp.isfinite(jax.grad(pooled)(logits)).all()
+
+
+@pytest.mark.parametrize(
+  ("pooling", "expected"),
+  [
+    ("mean", np.log(0.375 / 0.625)),
+    ("max", 200.0),
+    ("linear_softmax", np.log(5.0)),
+    ("attention", np.log(0.375 / 0.625)),
+  ],
+)
+def test_opposite_extremes_pool_by_hand(pooling, expected):
+  # Probabilities 0, 1, 1/2, 0: their mean is 0.375, and weighted by themselves 5/6.
+  logits = jnp.array([-200.0, 200.0, 0.0, -200.0]).reshape(1, 4, 1)
+
+  def pooled(x):
+    return layers.pool_frames(x, pooling, jnp.zeros_like(x)).sum()
+
+  np.testing.assert_allclose(pooled(logits), expected, rtol=1e-5)
+  assert jnp.isfinite(jax.grad(pooled)(logits)).all()

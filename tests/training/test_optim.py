@@ -85,3 +85,11 @@ def test_layers_get_their_share_of_the_learning_rate(train):
     updates["late"]["kernel"], 0.5 * updates["head"]["kernel"], rtol=1e-6
   )
   assert (updates["head"]["kernel"] < 0).all()
+
+
+def test_a_step_without_gradients_changes_kernels_alone(train):
+  names = ("kernel", "recurrent_kernel", "bias", "recurrent_bias", "scale")
+  params = {"dense": {name: jnp.full(2, 3.0) for name in names}}
+  updates = step(train, params, jax.tree.map(jnp.zeros_like, params))["dense"]
+  changed = {name for name in names if np.asarray(updates[name]).any()}
+  assert changed == {"kernel", "recurrent_kernel"}
