@@ -4,6 +4,7 @@ A recipe is a file with a `get_config()` that takes this one and overrides a few
 keys; the command line overrides the recipe: `--config.train.num_steps=20`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ CHOICES = {
   "data.features": ("log_mel", "waveform"),
   "finetune.mode": ("full", "linear", "last_blocks", "layerwise"),
   "evaluation.crop": ("center", "windows"),
+  "evaluation.split": ("train", "val", "eval"),
   "evaluation.checkpoint": ("best", "last"),
 }
 
@@ -30,6 +32,8 @@ POSITIVE = (
   "data.num_val",
   "data.num_eval",
   "frontend.sample_rate_hz",
+  "frontend.window_samples",
+  "frontend.fft_samples",
   "frontend.hop_samples",
   "frontend.num_mels",
   "finetune.num_blocks",
@@ -43,6 +47,15 @@ POSITIVE = (
   "train.eval_every_steps",
   "evaluation.batch_size",
   "evaluation.hop_s",
+)
+
+# At least 0, and less than 1.
+SHARES = (
+  "crnn.conv_dropout",
+  "crnn.dropout",
+  "panns.conv_dropout",
+  "panns.dropout",
+  "train.warmup_share",
 )
 
 # Keys that may change between a run and its resumption or evaluation: where the
@@ -191,8 +204,25 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for key in POSITIVE:
     if not flat[key] > 0:
       raise UserError(f"config.{key} is {flat[key]}: it must be greater than 0")
+  for key in SHARES:
+    if not 0 <= flat[key] < 1:
+      raise UserError(f"config.{key} is {flat[key]}: it must be at least 0 and below 1")
+  if config.train.weight_decay < 0:
+    raise UserError(
+      f"config.train.weight_decay is {config.train.weight_decay}: it must be at least 0"
+    )
   _validate_frontend(config.frontend)
   _validate_finetune(config)
+  _validate_crnn(config)
+  if config.data.dataset == "fsd50k" and not config.data.source_dir:
+    raise UserError(
+      "config.data.source_dir is not set: give the folder that holds "
+      "FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth, "
+      "as in --config.data.source_dir=/data/FSD50K"
+    )
+
+
+def _validate_crnn(config: ml_collections.ConfigDict) -> None:
   crnn = config.crnn
   if not len(crnn.filters) == len(crnn.time_pooling) == len(crnn.mel_pooling):
     raise UserError(
@@ -200,12 +230,18 @@ def validate(config: ml_collections.ConfigDict) -> None:
       f"each block, but have {len(crnn.filters)}, {len(crnn.time_pooling)} and "
       f"{len(crnn.mel_pooling)}"
     )
-  if config.data.dataset == "fsd50k" and not config.data.source_dir:
-    raise UserError(
-      "config.data.source_dir is not set: give the folder that holds "
-      "FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth, "
-      "as in --config.data.source_dir=/data/FSD50K"
-    )
+  clip_samples = config.data.clip_s * config.frontend.sample_rate_hz
+  sizes = {
+    "time_pooling": 1 + int(clip_samples) // config.frontend.hop_samples,
+    "mel_pooling": config.frontend.num_mels,
+  }
+  for key, size in sizes.items():
+    pooled = math.prod(crnn[key])
+    if config.model.name == "crnn" and pooled > size:
+      raise UserError(
+        f"config.crnn.{key} pools by {pooled} in all, but there are only {size}: pool "
+        "less, or lengthen data.clip_s or raise frontend.num_mels"
+      )
 
 
 def _validate_finetune(config: ml_collections.ConfigDict) -> None:

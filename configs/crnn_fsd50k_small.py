@@ -10,12 +10,12 @@ from audiotag_jax import config as config_lib
 def get_config():
   config = config_lib.get_config()
   config.data.clip_s = 4.0
-  config.crnn.filters = (16, 32, 64, 64)
+  config.crnn.filters = (32, 64, 128, 128)
   config.crnn.time_pooling = (4, 2, 2, 1)
   config.crnn.gru_units = (64,)
   config.crnn.pooling = "linear_softmax"
+  config.crnn.conv_dropout = 0.2
   config.train.batch_size = 16
-  config.train.num_steps = 500
-  config.train.learning_rate = 3e-3
+  config.train.num_steps = 300
   config.train.eval_every_steps = 50
   return config

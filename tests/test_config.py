@@ -47,6 +47,14 @@ def test_the_base_is_valid(config):
     ({"frontend.f_max_hz": 17_000.0}, "at most half of sample_rate_hz, 16000.0"),
     ({"frontend.window_samples": 2048}, "is more than fft_samples 1024"),
     ({"crnn.filters": (8, 8)}, "have 2, 4 and 4"),
+    (
+      {"frontend.num_mels": 8},
+      "crnn.mel_pooling pools by 16 in all, but there are only 8",
+    ),
+    (
+      {"data.clip_s": 0.01},
+      "crnn.time_pooling pools by 8 in all, but there are only 2",
+    ),
     ({"data.source_dir": ""}, "config.data.source_dir is not set"),
   ],
 )

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def write_results(
 ) -> dict[str, Any]:
   """Writes performance.json, per_class.csv and predictions.npz.
 
+  What is not finite (a mean over no class, d' of a perfect AUC) is null in the JSON.
+
   Args:
     results_dir: where to.
     predictions: the scored split.
@@ -119,7 +122,11 @@ def write_results(
   }
 
   def write_performance(path: Path) -> None:
-    path.write_text(json.dumps({run_name: entry}, indent=2) + "\n")
+    finite = {
+      key: None if isinstance(value, float) and not math.isfinite(value) else value
+      for key, value in entry.items()
+    }
+    path.write_text(json.dumps({run_name: finite}, indent=2) + "\n")
 
   def write_per_class(path: Path) -> None:
     columns = {"label": predictions.classes, **classes}

@@ -28,8 +28,9 @@ def per_class(
   support = labels.sum(axis=0, dtype=np.int64)
   some = support > 0
   both = some & (support < len(labels))
-  precision, recall, f1, _ = sk.precision_recall_fscore_support(
-    labels, scores >= threshold, average=None, zero_division=0.0
+  decisions = scores >= threshold
+  precision, recall, f1 = np.transpose(
+    [_binary(labels[:, c], decisions[:, c]) for c in range(labels.shape[1])]
   )
   return {
     "support": support,
@@ -62,9 +63,7 @@ def overall(
     metric; `d_prime`: of the mean AUC; `lwlrap`.
   """
   decisions = scores >= threshold
-  precision, recall, f1, _ = sk.precision_recall_fscore_support(
-    labels, decisions, average="micro", zero_division=0.0
-  )
+  precision, recall, f1 = _binary(labels.ravel(), decisions.ravel())
   auc = _mean(classes["auc"])
   return {
     "accuracy": float((decisions == labels.astype(bool)).mean()),
@@ -102,6 +101,14 @@ def lwlrap(scores: np.ndarray, labels: np.ndarray) -> float:
   return float(
     sk.label_ranking_average_precision_score(labels, scores, sample_weight=num_labels)
   )
+
+
+def _binary(labels: np.ndarray, decisions: np.ndarray) -> tuple[float, float, float]:
+  """Precision, recall and F1 of the positives among decisions [n]."""
+  precision, recall, f1, _ = sk.precision_recall_fscore_support(
+    labels, decisions, average="binary", zero_division=0.0
+  )
+  return precision, recall, f1
 
 
 def _where(defined: np.ndarray, metric, scores, labels) -> np.ndarray:
