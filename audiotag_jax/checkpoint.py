@@ -130,6 +130,8 @@ class ModelDescription:
     front_end: parameters of the log-mel that the weights were trained with.
     class_names: names of the classes, in the order of the logits.
     source: where the weights are from, such as `file` and `sha256`.
+    thresholds: the scores from which classes count as present, tuned for F1 on val:
+      `global`, and `per_class` in the order of the logits; None if not tuned.
   """
 
   architecture: str
@@ -137,6 +139,7 @@ class ModelDescription:
   front_end: dict[str, Any]
   class_names: list[str]
   source: dict[str, Any]
+  thresholds: dict[str, Any] | None = None
 
 
 def check_output(path: Path, overwrite: bool) -> None:

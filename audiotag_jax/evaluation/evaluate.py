@@ -14,8 +14,18 @@ from tqdm import tqdm
 
 from audiotag_jax import files, parallel
 from audiotag_jax.data import input_pipeline, splits
-from audiotag_jax.evaluation import metrics
+from audiotag_jax.evaluation import metrics, thresholds
 
+# Metrics that change with the threshold.
+TUNED_METRICS = (
+  "accuracy",
+  "precision",
+  "recall",
+  "f1",
+  "precision_macro",
+  "recall_macro",
+  "f1_macro",
+)
 PER_CLASS_COLUMNS = ("label", "support", "AP", "auc", "precision", "recall", "f1")
 
 
@@ -28,6 +38,7 @@ class Predictions:
     scores: <float32>[clips, classes] in [0, 1].
     labels: <uint8>[clips, classes].
     classes: <str>[classes].
+    duration_s: <float32>[clips].
     loss: the mean binary cross-entropy.
   """
 
@@ -35,10 +46,13 @@ class Predictions:
   scores: np.ndarray
   labels: np.ndarray
   classes: np.ndarray
+  duration_s: np.ndarray
   loss: float
 
-  def metrics(self, threshold: float) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """The metrics overall and per class."""
+  def metrics(
+    self, threshold: float | np.ndarray
+  ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """The metrics overall and per class, at a threshold or at one for each class."""
     classes = metrics.per_class(self.scores, self.labels, threshold)
     return metrics.overall(self.scores, self.labels, threshold, classes), classes
 
@@ -73,6 +87,7 @@ def predict(
     scores=(scores / num_windows[:, None]).astype(np.float32),
     labels=clips.labels,
     classes=np.array(clips.classes),
+    duration_s=(clips.num_samples / config.frontend.sample_rate_hz).astype(np.float32),
     loss=total_loss / int(num_windows.sum()),
   )
 
@@ -89,21 +104,43 @@ def label_prior(predictions: Predictions, train_labels: np.ndarray) -> Predictio
   return dataclasses.replace(predictions, scores=scores)
 
 
+def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
+  """The metrics that hang on decisions, at thresholds tuned on other clips.
+
+  Returns:
+    `tuned_global` and `tuned_per_class`, each with `TUNED_METRICS`; of the former, the
+    `threshold` as well.
+  """
+  everywhere = thresholds.tune_global(val.scores, val.labels)
+  per_class = thresholds.tune_per_class(val.scores, val.labels)
+
+  def at(threshold: float | np.ndarray) -> dict[str, float]:
+    overall, _ = predictions.metrics(threshold)
+    return {name: overall[name] for name in TUNED_METRICS}
+
+  return {
+    "tuned_global": {"threshold": everywhere, **at(everywhere)},
+    "tuned_per_class": at(per_class),
+  }
+
+
 def write_results(
   results_dir: Path,
   predictions: Predictions,
+  val: Predictions | None,
   *,
   run_name: str,
   threshold: float,
   facts: dict[str, Any],
 ) -> dict[str, Any]:
-  """Writes performance.json, per_class.csv and predictions.npz.
+  """Writes performance.json, per_class.csv, predictions.npz and val_predictions.npz.
 
   What is not finite (a mean over no class, d' of a perfect AUC) is null in the JSON.
 
   Args:
     results_dir: where to.
     predictions: the scored split.
+    val: the scores of val, to tune thresholds on; None where val is the scored split.
     run_name: the key in performance.json.
     threshold: the score from which a class counts as present.
     facts: `model`, `split`, `step` and `params` of the run.
@@ -120,13 +157,11 @@ def write_results(
     **overall,
     "threshold": threshold,
   }
+  if val is not None:
+    entry |= tuned_metrics(predictions, val)
 
   def write_performance(path: Path) -> None:
-    finite = {
-      key: None if isinstance(value, float) and not math.isfinite(value) else value
-      for key, value in entry.items()
-    }
-    path.write_text(json.dumps({run_name: finite}, indent=2) + "\n")
+    path.write_text(json.dumps({run_name: _finite(entry)}, indent=2) + "\n")
 
   def write_per_class(path: Path) -> None:
     columns = {"label": predictions.classes, **classes}
@@ -136,13 +171,29 @@ def write_results(
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
         writer.writerow([*row, threshold])
 
-  def write_predictions(path: Path) -> None:
-    arrays = dataclasses.asdict(predictions)
-    del arrays["loss"]
-    with path.open("wb") as file:
-      np.savez_compressed(file, **arrays)
-
   files.write_whole(results_dir / "performance.json", write_performance)
   files.write_whole(results_dir / "per_class.csv", write_per_class)
-  files.write_whole(results_dir / "predictions.npz", write_predictions)
+  _write_predictions(results_dir / "predictions.npz", predictions)
+  val_path = results_dir / "val_predictions.npz"
+  val_path.unlink(missing_ok=True)
+  if val is not None:
+    _write_predictions(val_path, val)
   return entry
+
+
+def _finite(value: Any) -> Any:
+  """The value with null for what JSON has no number for."""
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_predictions(path: Path, predictions: Predictions) -> None:
+  arrays = dataclasses.asdict(predictions)
+  del arrays["loss"]
+
+  def write(partial: Path) -> None:
+    with partial.open("wb") as file:
+      np.savez_compressed(file, **arrays)
+
+  files.write_whole(path, write)

@@ -11,14 +11,14 @@ from sklearn import metrics as sk
 
 
 def per_class(
-  scores: np.ndarray, labels: np.ndarray, threshold: float
+  scores: np.ndarray, labels: np.ndarray, threshold: float | np.ndarray
 ) -> dict[str, np.ndarray]:
   """Computes the metrics of each class.
 
   Args:
     scores: <float>[clips, classes] in [0, 1].
     labels: <uint8>[clips, classes].
-    threshold: the score from which a class counts as present.
+    threshold: the score from which a class counts as present, or each class's.
 
   Returns:
     Arrays [classes]: `support` (positives), `AP`, `auc`, `precision`, `recall` and
@@ -45,7 +45,7 @@ def per_class(
 def overall(
   scores: np.ndarray,
   labels: np.ndarray,
-  threshold: float,
+  threshold: float | np.ndarray,
   classes: dict[str, np.ndarray],
 ) -> dict[str, float]:
   """Computes the metrics of a split.
@@ -53,7 +53,7 @@ def overall(
   Args:
     scores: <float>[clips, classes] in [0, 1].
     labels: <uint8>[clips, classes].
-    threshold: the score from which a class counts as present.
+    threshold: the score from which a class counts as present, or each class's.
     classes: what `per_class` gave for the same arguments.
 
   Returns:

@@ -22,7 +22,7 @@ from audiotag_jax import config as config_lib
 from audiotag_jax.data import input_pipeline, splits
 from audiotag_jax.data.prepare import prepare
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import evaluate, examples, report
+from audiotag_jax.evaluation import evaluate, examples, report, thresholds
 from audiotag_jax.models.create import create_model, described_fields
 from audiotag_jax.training import finetune, optim, steps
 from audiotag_jax.training.meter import Meter
@@ -275,13 +275,17 @@ def evaluate_checkpoint(run: Run) -> str:
   evaluation, name = run.config.evaluation, run.workdir.name
   step = run.checkpoints.step_of(evaluation.checkpoint)
   state = run.checkpoints.restore(step, init_state(run))
-  predictions = run.predict(parallel.replicate(state), evaluation.split)
+  replicated = parallel.replicate(state)
+  predictions = run.predict(replicated, evaluation.split)
+  is_val = evaluation.split == "val"
+  val = predictions if is_val else run.predict(replicated, "val")
   if not parallel.is_main_process():
     return ""
-  save_model(run, state, step)
+  save_model(run, state, step, val)
   entry = evaluate.write_results(
     run.results,
     predictions,
+    None if is_val else val,
     run_name=name,
     threshold=evaluation.threshold,
     facts={
@@ -292,7 +296,14 @@ def evaluate_checkpoint(run: Run) -> str:
     },
   )
   prior = evaluate.label_prior(predictions, run.splits["train"].labels)
-  rows = {name: entry, "label prior (chance)": prior.metrics(evaluation.threshold)[0]}
+  rows = {f"{name}, at {evaluation.threshold}": entry}
+  for key, title in (
+    ("tuned_global", "at a threshold tuned on val"),
+    ("tuned_per_class", "at each class's, tuned on val"),
+  ):
+    if key in entry:
+      rows[title] = {**entry, **entry[key]}
+  rows["label prior (chance)"] = prior.metrics(evaluation.threshold)[0]
   num_empty = int((~predictions.labels.any(axis=0)).sum())
   left_out = f"{num_empty} classes without a positive are left out of the means\n"
   return (
@@ -305,14 +316,23 @@ def evaluate_checkpoint(run: Run) -> str:
   )
 
 
-def save_model(run: Run, state: steps.TrainState, step: int) -> None:
-  """Writes a checkpoint's model, as a model directory, to the workdir's model/."""
+def save_model(
+  run: Run, state: steps.TrainState, step: int, val: evaluate.Predictions
+) -> None:
+  """Writes a checkpoint's model, as a model directory, to the workdir's model/.
+
+  Its thresholds are tuned on `val`, what it scores of val.
+  """
   description = checkpoint.ModelDescription(
     architecture=run.config.model.name,
     fields=described_fields(run.model),
     front_end=dict(run.config.frontend),
     class_names=list(run.splits["train"].classes),
     source={"run": run.workdir.name, "step": step},
+    thresholds={
+      "global": thresholds.tune_global(val.scores, val.labels),
+      "per_class": thresholds.tune_per_class(val.scores, val.labels).tolist(),
+    },
   )
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   checkpoint.save_model(run.workdir / "model", description, variables, overwrite=True)

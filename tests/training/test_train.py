@@ -4,18 +4,19 @@ import json
 import jax
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 from tensorboard.backend.event_processing import event_accumulator
 
-from audiotag_jax import parallel
+from audiotag_jax import checkpoint, parallel
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import metrics, report
+from audiotag_jax.evaluation import metrics, report, thresholds
 from audiotag_jax.training import train
 
 PERFORMANCE_KEYS = [
   "model", "split", "step", "params", "num_clips", "num_classes",
   "accuracy", "precision", "recall", "f1",
   "precision_macro", "recall_macro", "f1_macro",
-  "mAP", "auc", "d_prime", "lwlrap", "threshold",
+  "mAP", "auc", "d_prime", "lwlrap", "threshold", "tuned_global", "tuned_per_class",
 ]  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
   assert (entry["model"], entry["split"], entry["num_clips"]) == ("crnn", "eval", 7)
 
   arrays = np.load(workdir / "results/predictions.npz")
-  assert sorted(arrays) == ["classes", "fname", "labels", "scores"]
+  assert sorted(arrays) == ["classes", "duration_s", "fname", "labels", "scores"]
   assert arrays["fname"].tolist() == [str(n) for n in range(1018, 1025)]
   assert arrays["scores"].dtype == np.float32
   assert arrays["scores"].shape == arrays["labels"].shape == (7, 3)
@@ -56,6 +57,9 @@ def test_a_run_leaves_what_the_contract_says(finished):
   assert arrays["labels"].dtype == np.uint8
   assert arrays["classes"].tolist() == ["Bell", "Rain", "Siren"]
 
+  assert set(np.round(arrays["duration_s"], 4)) <= {
+    np.float32(s) for s in (0.3, 1, 2.5)
+  }
   per_class = metrics.per_class(arrays["scores"], arrays["labels"], 0.5)
   overall = metrics.overall(arrays["scores"], arrays["labels"], 0.5, per_class)
   assert {key: entry[key] for key in overall} == overall
@@ -70,6 +74,37 @@ def test_a_run_leaves_what_the_contract_says(finished):
   assert scalars["val/mAP"][0].tolist() == [2, 4, 6]
   for tag in ("learning_rate", "grad_norm", "steps_per_second", "data_wait_share"):
     assert len(scalars[f"train/{tag}"][0]) == 3
+
+
+def test_thresholds_are_tuned_on_val_and_lie_with_the_model(finished):
+  workdir, text = finished
+  assert "tuned on val" in text
+  val = np.load(workdir / "results/val_predictions.npz")
+  assert val["fname"].tolist() == [str(n) for n in range(1012, 1018)]
+  everywhere = thresholds.tune_global(val["scores"], val["labels"])
+  per_class = thresholds.tune_per_class(val["scores"], val["labels"])
+  description = checkpoint.read_description(workdir / "model")
+  assert description.thresholds == {
+    "global": everywhere, "per_class": per_class.tolist()
+  }  # fmt: skip
+
+  entry = performance(workdir)
+  scored = np.load(workdir / "results/predictions.npz")
+  for key, tuned in (("tuned_global", everywhere), ("tuned_per_class", per_class)):
+    decisions = scored["scores"] >= tuned
+    f1 = f1_score(scored["labels"], decisions, average="micro", zero_division=0.0)
+    assert entry[key]["f1"] == pytest.approx(f1)
+  assert entry["tuned_global"]["threshold"] == everywhere
+
+
+def test_scores_of_val_have_no_threshold_tuned_on_val(tiny_config, tmp_path):
+  workdir = tmp_path / "run"
+  tiny_config.evaluation.split = "val"
+  text = train.train_and_evaluate(tiny_config, str(workdir))
+  assert "tuned" not in text
+  assert "tuned_global" not in performance(workdir)
+  assert not (workdir / "results/val_predictions.npz").exists()
+  assert checkpoint.read_description(workdir / "model").thresholds
 
 
 def test_tensorboard_shows_clips_to_see_and_to_hear(finished):
