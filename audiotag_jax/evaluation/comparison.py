@@ -1,0 +1,356 @@
+"""What a comparison of runs says, as plain data: every number of the report.
+
+Metrics come from metrics.py, their intervals from bootstrap.py.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve
+
+from audiotag_jax.evaluation import bootstrap, metrics
+from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Predictions, Run
+
+CURVES = ("train/loss", "val/loss", "val/mAP")
+# Share of the final val mAP at which a run counts as nearly there.
+NEARLY = 0.9
+# Bins of Guo et al., "On calibration of modern neural networks" (2017), section 5.
+NUM_CALIBRATION_BINS = 15
+# A bin of clips holds at least so many, and at least this share of them all.
+LEAST_CLIPS = 30
+LEAST_SHARE = 1 / 16
+DURATION_EDGES_S = (0, 1, 3, 5, 10, 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """A value with its 95 % interval."""
+
+  value: float
+  low: float
+  high: float
+
+  @property
+  def excludes_zero(self) -> bool:
+    return self.low > 0 or self.high < 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """A run's metrics.
+
+  Attributes:
+    run: the run.
+    values: from a threshold's name to a metric's name to its value, a number; "AP" is
+      <float64>[classes].
+    samples: the same in each resample; see `bootstrap.Samples`.
+  """
+
+  run: Run
+  values: dict[str, dict[str, np.ndarray]]
+  samples: bootstrap.Samples
+
+  def estimate(self, threshold: str, metric: str) -> Estimate:
+    """A metric at a threshold (`fixed`, `global` or `per_class`)."""
+    samples = self.samples[threshold][metric]
+    return Estimate(self.values[threshold][metric], *bootstrap.interval(samples))
+
+  def class_estimate(self, c: int) -> Estimate:
+    """The average precision of a class."""
+    samples = self.samples["fixed"]["AP"][:, c]
+    return Estimate(self.values["fixed"]["AP"][c], *bootstrap.interval(samples))
+
+
+def score(run: Run) -> Scored:
+  """Computes a run's metrics at each of its thresholds, and their resamples."""
+  return Scored(
+    run,
+    values={
+      name: _values(run.predictions, threshold)
+      for name, threshold in run.thresholds.items()
+    },
+    samples=bootstrap.bootstrap(
+      run.predictions.scores,
+      run.predictions.labels,
+      run.thresholds,
+      description=f"bootstrap of {run.name}",
+    ),
+  )
+
+
+def _values(predictions: Predictions, threshold: float | np.ndarray) -> dict:
+  scores, labels = predictions.scores, predictions.labels
+  classes = metrics.per_class(scores, labels, threshold)
+  overall = metrics.overall(scores, labels, threshold, classes)
+  return overall | {"AP": classes["AP"]}
+
+
+def clips_differ(runs: Sequence[Run], split: str) -> bool:
+  """Whether runs that say which clips a split has do not agree."""
+  datasets = [run.read_json("dataset.json") for run in runs]
+  return len({d["splits"][split]["sha256"] for d in datasets if d}) > 1
+
+
+def chance(runs: Sequence[Run]) -> dict[str, float] | None:
+  """The metrics of scoring every clip with each class's share of the val clips.
+
+  None where no run has val predictions.
+  """
+  val = next((run.val for run in runs if run.val is not None), None)
+  if val is None:
+    return None
+  predictions = runs[0].predictions
+  prior = val.labels.mean(axis=0, dtype=np.float32)
+  scores = np.broadcast_to(prior, predictions.scores.shape)
+  return _values(
+    dataclasses.replace(predictions, scores=scores), FIXED_THRESHOLD
+  ) | brier_and_calibration_error(scores, predictions.labels)
+
+
+def pairs(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
+  """Each pair of runs; of more than 3 runs, the first with each of the others."""
+  if len(scored) <= 3:
+    return list(itertools.combinations(scored, 2))
+  return [(scored[0], other) for other in scored[1:]]
+
+
+def difference(first: Scored, second: Scored, threshold: str, metric: str) -> Estimate:
+  """How much more the second run has of a metric; its resamples are paired."""
+  # Two infinite d' have no difference.
+  with np.errstate(invalid="ignore"):
+    samples = second.samples[threshold][metric] - first.samples[threshold][metric]
+    value = np.subtract(
+      second.values[threshold][metric], first.values[threshold][metric]
+    )
+  return Estimate(float(value), *bootstrap.interval(samples))
+
+
+def class_differences(first: Scored, second: Scored) -> dict[int, Estimate]:
+  """By how much the second run's AP of each class is larger, largest first."""
+  values = second.values["fixed"]["AP"] - first.values["fixed"]["AP"]
+  samples = second.samples["fixed"]["AP"] - first.samples["fixed"]["AP"]
+  order = [int(c) for c in np.argsort(-values) if not np.isnan(values[c])]
+  return {c: Estimate(values[c], *bootstrap.interval(samples[:, c])) for c in order}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """A scalar over training: steps, minutes of training and values, [points] each."""
+
+  steps: np.ndarray
+  minutes: np.ndarray
+  values: np.ndarray
+
+
+def curves(run: Run) -> dict[str, Curve]:
+  """A run's learning curves; empty where it wrote none.
+
+  Training time is the sum over log intervals of steps / steps_per_second: it leaves
+  out validations and stops.
+  """
+  scalars = run.scalars
+  if not {*CURVES, "train/steps_per_second"} <= scalars.keys():
+    return {}
+  log_steps, steps_per_second = scalars["train/steps_per_second"]
+  seconds = np.cumsum(np.diff(log_steps, prepend=0) / steps_per_second)
+  minutes_at = functools.partial(
+    np.interp, xp=np.r_[0, log_steps], fp=np.r_[0, seconds / 60]
+  )
+  return {
+    tag: Curve(scalars[tag][0], minutes_at(scalars[tag][0]), scalars[tag][1])
+    for tag in CURVES
+  }
+
+
+def convergence(curve: Curve) -> dict[str, float]:
+  """When a run's val mAP came to what."""
+  final, best = curve.values[-1], int(np.argmax(curve.values))
+  nearly = int(np.argmax(curve.values >= NEARLY * final))
+  return {
+    "final": final,
+    "best": curve.values[best],
+    "best_step": curve.steps[best],
+    "steps": curve.steps[-1],
+    "minutes": curve.minutes[-1],
+    "nearly_steps": curve.steps[nearly],
+    "nearly_minutes": curve.minutes[nearly],
+  }
+
+
+def reliability(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+  """Bins all decisions of a split by their score, in bins of equal width.
+
+  Returns:
+    Arrays [bins]: `count`, and the means `score` and `positive` (NaN in empty bins).
+  """
+  scores = scores.ravel().astype(np.float64)
+  bins = np.minimum(scores * NUM_CALIBRATION_BINS, NUM_CALIBRATION_BINS - 1).astype(int)
+
+  def per_bin(weights: np.ndarray | None) -> np.ndarray:
+    return np.bincount(bins, weights, NUM_CALIBRATION_BINS)
+
+  count = per_bin(None)
+  some = np.where(count > 0, count, np.nan)
+  return {
+    "count": count,
+    "score": per_bin(scores) / some,
+    "positive": per_bin(labels.ravel()) / some,
+  }
+
+
+def brier_and_calibration_error(
+  scores: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+  """`brier`, the mean squared error, and `ece`, the expected calibration error.
+
+  The latter is the mean over decisions of their bin's gap between mean score and share
+  of positives.
+  """
+  bins = reliability(scores, labels)
+  gaps = np.abs(bins["score"] - bins["positive"])
+  return {
+    "brier": float(np.square(scores.astype(np.float64) - labels).mean()),
+    "ece": float(np.nansum(gaps * bins["count"]) / bins["count"].sum()),
+  }
+
+
+def co_occurrence(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+  """How often the most frequent classes come together.
+
+  Returns:
+    The classes' indices <int>[n], the most frequent first, and the share of row's clips
+    that have column's label too <float64>[n, n], NaN on the diagonal.
+  """
+  support = labels.sum(axis=0, dtype=np.int64)
+  frequent = np.argsort(-support, kind="stable")[: min(most, (support > 0).sum())]
+  chosen = labels[:, frequent].astype(np.float32)
+  share = (chosen.T @ chosen).astype(np.float64) / support[frequent, None]
+  np.fill_diagonal(share, np.nan)
+  return frequent, share
+
+
+def confusions(
+  scores: np.ndarray, labels: np.ndarray, threshold: float, most: int
+) -> list[tuple[int, int, int, int]]:
+  """The commonest pairs of a class that is missed and one wrongly heard in its clip.
+
+  Returns:
+    Tuples of the missed class, the wrongly predicted one, the clips where both
+    happened, and all clips where the former was missed.
+  """
+  decisions, labels = scores >= threshold, labels.astype(bool)
+  missed = (labels & ~decisions).astype(np.float32)
+  wrong = (decisions & ~labels).astype(np.float32)
+  counts = (missed.T @ wrong).astype(np.int64)
+  order = np.argsort(-counts, axis=None, kind="stable")[:most]
+  commonest = np.transpose(np.unravel_index(order, counts.shape)).tolist()
+  num_missed = missed.sum(axis=0).astype(np.int64)
+  return [
+    (a, b, int(counts[a, b]), int(num_missed[a])) for a, b in commonest if counts[a, b]
+  ]
+
+
+def precision_recall(
+  scores: np.ndarray, labels: np.ndarray, num_points: int = 400
+) -> tuple[np.ndarray, np.ndarray]:
+  """The micro-averaged curve: recall (evenly spaced, ascending) and precision."""
+  precision, recall, _ = precision_recall_curve(labels.ravel(), scores.ravel())
+  precision, recall = precision[::-1], recall[::-1]
+  points = np.searchsorted(recall, np.linspace(0, 1, num_points)[1:])
+  return recall[points], precision[points]
+
+
+def merged_edges(values: np.ndarray, edges: Sequence[float]) -> list[float]:
+  """Drops lower edges of bins until each bin holds enough of the values.
+
+  Args:
+    values: [clips], none below the first edge.
+    edges: the bins' lower edges, ascending; the last bin is open.
+  """
+  least = max(LEAST_CLIPS, LEAST_SHARE * len(values))
+  kept = [edges[0]]
+  for edge in edges[1:]:
+    here = ((values >= kept[-1]) & (values < edge)).sum()
+    if here >= least and (values >= edge).sum() >= least:
+      kept.append(edge)
+  return kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+  """Clips that have something in common: what (in words), and which, <bool>[clips]."""
+
+  name: str
+  clips: np.ndarray
+
+
+def bins_by_labels(labels: np.ndarray) -> list[Bin]:
+  """Bins of clips by their number of labels; clips without any are in none."""
+  counts = labels.sum(axis=1, dtype=np.int64)
+  some = counts[counts > 0]
+  edges = merged_edges(some, range(1, int(some.max(initial=1)) + 1))
+  ends = [*(edge - 1 for edge in edges[1:]), None]
+  return [
+    Bin(_range(first, last), (counts >= first) & (counts <= (last or counts.max())))
+    for first, last in zip(edges, ends, strict=True)
+  ]
+
+
+def _range(first: int, last: int | None) -> str:
+  if last is None:
+    return f"{first}+"
+  return str(first) if first == last else f"{first}–{last}"
+
+
+def bins_by_duration(duration_s: np.ndarray) -> list[Bin]:
+  """Bins of clips by their length in seconds."""
+  edges = merged_edges(duration_s, DURATION_EDGES_S)
+  bins = []
+  for low, high in zip(edges, [*edges[1:], np.inf], strict=True):
+    name = f"< {high:g}" if not low else f"≥ {low:g}" if high == np.inf else ""
+    name = "any" if (low, high) == (0, np.inf) else name or f"{low:g}–{high:g}"
+    bins.append(Bin(name, (duration_s >= low) & (duration_s < high)))
+  return bins
+
+
+def score_bin(run: Run, chosen: Bin) -> dict[str, Estimate]:
+  """`mAP` and `f1` (at the operating threshold) over some clips, resampled alone.
+
+  Only classes with positives among these clips count in the mAP.
+  """
+  part = dataclasses.replace(
+    run.predictions,
+    scores=run.predictions.scores[chosen.clips],
+    labels=run.predictions.labels[chosen.clips],
+  )
+  threshold = run.thresholds[run.operating]
+  values = _values(part, threshold)
+  samples = bootstrap.bootstrap(
+    part.scores,
+    part.labels,
+    {"operating": threshold},
+    description=f"bootstrap of {run.name}: {chosen.name}",
+  )["operating"]
+  return {
+    metric: Estimate(values[metric], *bootstrap.interval(samples[metric]))
+    for metric in ("mAP", "f1")
+  }
+
+
+def robustness(runs: Sequence[Run]) -> tuple[list[str], dict[str, np.ndarray]]:
+  """The runs' mAP under the conditions of their robustness.json, where there is one.
+
+  Returns:
+    The conditions, the first being "clean", and each run's mAP <float64>[conditions],
+    NaN where it has none.
+  """
+  results = {run.name: run.read_json("results/robustness.json") for run in runs}
+  results = {name: result for name, result in results.items() if result}
+  conditions = list(dict.fromkeys(itertools.chain(*results.values())))
+  return conditions, {
+    name: np.array([result.get(c, {}).get("mAP") for c in conditions], np.float64)
+    for name, result in results.items()
+  }

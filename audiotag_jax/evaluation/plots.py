@@ -1,0 +1,296 @@
+"""The figures of a comparison, as SVG.
+
+A run has the same colour and marker in all of them: `styles` gives each its own. Each
+function takes that as its first argument, and data by the run's name.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator
+
+from audiotag_jax.evaluation.comparison import CURVES, Curve, Estimate
+
+# Okabe & Ito's colours (2008), which colour-blind people can tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDTH_IN = 10.0
+# More rows than these are put beside each other in two columns.
+ROWS_OF_A_COLUMN = 60
+
+Styles = Mapping[str, Mapping[str, str]]
+
+# Text stays text, and a name with a dollar sign is no formula; the salt makes the same
+# figure the same file.
+_figure = matplotlib.rc_context(
+  {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "audiotag_jax",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+  }
+)
+
+
+def styles(names: Sequence[str]) -> Styles:
+  """Gives each run a colour and a marker."""
+  return {
+    name: {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+    for i, name in enumerate(names)
+  }
+
+
+@_figure
+def learning_curves(styles: Styles, runs: Mapping[str, Mapping[str, Curve]]) -> str:
+  """Draws the curves of `comparison.CURVES`, over steps and over training time."""
+  longest = max(c["train/loss"].minutes.max() for c in runs.values())
+  unit, minutes = ("hours", 60) if longest > 180 else ("minutes", 1)
+  figure = Figure(figsize=(WIDTH_IN, 6))
+  axes = figure.subplots(2, len(CURVES))
+  for column, tag in enumerate(CURVES):
+    for name, curves in runs.items():
+      curve = curves[tag]
+      few = len(curve.steps) <= 50
+      line = {
+        "color": styles[name]["color"],
+        "lw": 1.5 if tag.startswith("val") else 1,
+        "marker": styles[name]["marker"] if few else None,
+        "markersize": 3.5,
+      }
+      axes[0, column].plot(curve.steps, curve.values, **line)
+      axes[1, column].plot(curve.minutes / minutes, curve.values, **line)
+    ylabel = "mAP" if tag.endswith("mAP") else "binary cross-entropy"
+    axes[0, column].set(title=tag, xlabel="step", ylabel=ylabel)
+    axes[1, column].set(xlabel=f"training time in {unit}", ylabel=ylabel)
+    for row in axes[:, column]:
+      row.set_xlim(left=0)
+      row.locator_params(axis="x", nbins=6)
+  _legend(figure, styles, runs)
+  return _svg(figure)
+
+
+@_figure
+def dots(
+  styles: Styles,
+  rows: Sequence[str],
+  runs: Mapping[str, Sequence[float]],
+  *,
+  title: str,
+  xlabel: str,
+  groups: Sequence[str] = (),
+) -> str:
+  """Draws a dot for each run in each row, the first row at the top.
+
+  Many rows go into two columns side by side. Rows are set apart where the group
+  changes, if groups are given.
+  """
+  num_columns = 2 if len(rows) > ROWS_OF_A_COLUMN else 1
+  per_column = -(-len(rows) // num_columns)
+  changes = [a != b for a, b in zip(groups, groups[1:], strict=False)]
+  y = np.arange(len(rows)) + 0.6 * np.r_[0, np.cumsum(changes or [0] * (len(rows) - 1))]
+  height_in = 0.165 * (per_column + 0.6 * sum(changes)) + 1.2
+  figure = Figure(figsize=(WIDTH_IN, height_in))
+  columns = figure.subplots(1, num_columns, sharex=True, squeeze=False)[0]
+  values = np.array([runs[name] for name in runs])
+  for k, axes in enumerate(columns):
+    part = slice(k * per_column, (k + 1) * per_column)
+    there = values[:, part]
+    for name, row in zip(runs, there, strict=True):
+      axes.plot(row, y[part], ls="none", alpha=0.85, **styles[name])
+    low, high = _min(there, axis=0), -_min(-there, axis=0)
+    axes.hlines(y[part], low, high, color="0.75", lw=1, zorder=1)
+    axes.set_yticks(y[part], rows[part], fontsize=7.5)
+    axes.set_ylim(y[part][-1] + 0.8, y[part][0] - 0.8)
+    axes.set_xlabel(xlabel)
+    axes.tick_params(axis="x", top=True, labeltop=per_column > 30)
+    axes.grid(axis="y", alpha=0.12)
+  columns[0].set_xlim(0, 1.03 * max(-_min(-values.ravel(), axis=0), 0.01))
+  figure.suptitle(title, fontsize=10)
+  _legend(figure, styles, runs)
+  return _svg(figure)
+
+
+@_figure
+def reliability(styles: Styles, runs: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+  """Draws the share of positives over the score, and how many decisions score so."""
+  figure = Figure(figsize=(WIDTH_IN, 4.2))
+  left, right = figure.subplots(1, 2)
+  left.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
+  for name, bins in runs.items():
+    left.plot(bins["score"], bins["positive"], **styles[name])
+    edges = np.linspace(0, 1, len(bins["count"]) + 1)
+    counts = np.where(bins["count"] > 0, bins["count"], np.nan)
+    right.stairs(counts, edges, baseline=None, color=styles[name]["color"], lw=1.5)
+  left.set(
+    title="Reliability",
+    xlabel="mean score in bin",
+    ylabel="share of positives in bin",
+    xlim=(0, 1),
+    ylim=(0, 1),
+    aspect="equal",
+  )
+  right.set(
+    title="Decisions in bin",
+    xlabel="score",
+    ylabel="clip-by-class decisions",
+    yscale="log",
+    xlim=(0, 1),
+  )
+  right.yaxis.set_major_formatter("{x:,.0f}")
+  right.yaxis.set_minor_formatter("")
+  _legend(figure, styles, runs)
+  return _svg(figure)
+
+
+@_figure
+def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
+  """Draws the heat map of `comparison.co_occurrence`."""
+  size_in = min(WIDTH_IN, 3.5 + 0.17 * len(classes))
+  figure = Figure(figsize=(size_in, size_in * 0.92))
+  axes = figure.subplots()
+  colors = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
+  image = axes.imshow(share, cmap=colors, vmin=0, vmax=1, interpolation="none")
+  ticks = np.arange(len(classes))
+  axes.set_xticks(ticks, classes, rotation=90, fontsize=7)
+  axes.set_yticks(ticks, classes, fontsize=7)
+  axes.grid(visible=False)
+  axes.set(
+    title="Labels that come together",
+    xlabel="… also have this label",
+    ylabel="of the clips with this label",
+  )
+  figure.colorbar(image, label="share of the row's clips", shrink=0.6)
+  return _svg(figure)
+
+
+@_figure
+def precision_recall(
+  styles: Styles,
+  runs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+  points: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> str:
+  """Draws curves (recall, precision), lines of equal F1, and operating points.
+
+  Args:
+    styles: of the runs.
+    runs: recall and precision along each run's curve.
+    points: recall and precision at each run's `fixed` and, if any, `global` threshold.
+  """
+  figure = Figure(figsize=(7.5, 6))
+  axes = figure.subplots()
+  for f1 in (0.2, 0.4, 0.6, 0.8):
+    recall = np.linspace(f1 / 2 + 1e-3, 1, 200)
+    axes.plot(recall, f1 * recall / (2 * recall - f1), color="0.8", lw=0.8, zorder=0)
+    axes.annotate(
+      f"F1 {f1}", (1, f1 / (2 - f1)), color="0.5", fontsize=7, ha="right", va="bottom"
+    )
+  for name, curve in runs.items():
+    color = styles[name]["color"]
+    axes.plot(*curve, color=color, lw=1.5)
+    for threshold, point in points[name].items():
+      face = "white" if threshold == "fixed" else color
+      axes.plot(*point, **styles[name], markerfacecolor=face, markersize=8, zorder=3)
+  axes.set(
+    title="Precision and recall, micro-averaged",
+    xlabel="recall",
+    ylabel="precision",
+    xlim=(0, 1.01),
+    ylim=(0, 1.01),
+  )
+  marks = {"at 0.5": "white", "at the tuned threshold": "0.4"}
+  handles = [
+    Line2D(
+      [], [], ls="none", marker="o", color="0.4", markerfacecolor=face, label=label
+    )
+    for label, face in marks.items()
+  ]
+  axes.legend(handles=handles, loc="lower left")
+  _legend(figure, styles, runs)
+  return _svg(figure)
+
+
+@_figure
+def by_bin(
+  styles: Styles,
+  bins: Sequence[str],
+  runs: Mapping[str, Sequence[Mapping[str, Estimate]]],
+  *,
+  title: str,
+  xlabel: str,
+) -> str:
+  """Draws each run's mAP and micro-F1, with intervals, in each bin of clips."""
+  figure = Figure(figsize=(WIDTH_IN, 3.8))
+  for axes, (metric, label) in zip(
+    figure.subplots(1, 2), {"mAP": "mAP", "f1": "F1 (micro)"}.items(), strict=True
+  ):
+    for i, (name, estimates) in enumerate(runs.items()):
+      shift = 0.6 * ((i + 0.5) / len(runs) - 0.5)
+      x = np.arange(len(bins)) + shift
+      value, low, high = np.transpose(
+        [(e[metric].value, e[metric].low, e[metric].high) for e in estimates]
+      )
+      axes.vlines(x, low, high, color=styles[name]["color"], lw=1.5)
+      axes.plot(x, value, ls="none", **styles[name])
+    axes.set_xticks(np.arange(len(bins)), bins)
+    axes.set(xlabel=xlabel, ylabel=label, xlim=(-0.6, len(bins) - 0.4))
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="x", visible=False)
+  figure.suptitle(title, fontsize=10)
+  _legend(figure, styles, runs)
+  return _svg(figure)
+
+
+@_figure
+def cost(styles: Styles, runs: Mapping[str, tuple[float, Estimate]]) -> str:
+  """Draws mAP, with its interval, over multiply-adds."""
+  figure = Figure(figsize=(7.5, 4))
+  axes = figure.subplots()
+  for name, (multiply_adds, mean_ap) in runs.items():
+    axes.vlines(multiply_adds, mean_ap.low, mean_ap.high, styles[name]["color"], lw=1.5)
+    axes.plot(multiply_adds, mean_ap.value, ls="none", **styles[name], markersize=8)
+  axes.set(
+    title="mAP against the work of a clip",
+    xlabel="multiply-adds per clip",
+    ylabel="mAP",
+    xscale="log",
+  )
+  axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axes.xaxis.set_major_formatter(EngFormatter())
+  axes.xaxis.set_minor_formatter("")
+  axes.margins(x=0.15, y=0.15)
+  _legend(figure, styles, runs)
+  return _svg(figure)
+
+
+def _min(values: np.ndarray, axis: int) -> np.ndarray:
+  """The least of what is not NaN; NaN where all is."""
+  least = np.min(np.where(np.isnan(values), np.inf, values), axis=axis)
+  return np.where(np.isinf(least), np.nan, least)
+
+
+def _legend(figure: Figure, styles: Styles, names: Mapping[str, object]) -> None:
+  """Names the runs that are drawn, above the figure."""
+  handles = [Line2D([], [], lw=1.5, **styles[name]) for name in names]
+  figure.legend(
+    handles, list(names), loc="outside upper left", ncols=min(len(names), 6)
+  )
+
+
+def _svg(figure: Figure) -> str:
+  """The figure as an SVG file, without what changes from day to day."""
+  file = io.StringIO()
+  nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+  figure.savefig(file, format="svg", metadata=nothing)
+  return file.getvalue()

@@ -1,0 +1,169 @@
+"""Finished runs, as their workdirs hold them, and whether they can be compared."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import report, thresholds
+
+FIXED_THRESHOLD = 0.5
+EVALUATE = "python -m audiotag_jax.main --mode=evaluate --config=… --workdir="
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """A split's scores beside its labels.
+
+  Attributes:
+    fname: <str>[clips].
+    scores: <float32>[clips, classes] in [0, 1].
+    labels: <uint8>[clips, classes].
+    classes: <str>[classes].
+    duration_s: <float32>[clips].
+  """
+
+  fname: np.ndarray
+  scores: np.ndarray
+  labels: np.ndarray
+  classes: np.ndarray
+  duration_s: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A finished run.
+
+  Attributes:
+    name: the last part of its workdir.
+    workdir: its folder.
+    entry: its entry in results/performance.json.
+    predictions: of the evaluated split.
+    val: of val; None where val is the evaluated split.
+  """
+
+  name: str
+  workdir: Path
+  entry: dict[str, Any]
+  predictions: Predictions
+  val: Predictions | None
+
+  @functools.cached_property
+  def thresholds(self) -> dict[str, float | np.ndarray]:
+    """`fixed`, and, tuned on val where there is one, `global` and `per_class`."""
+    if self.val is None:
+      return {"fixed": FIXED_THRESHOLD}
+    val = self.val.scores, self.val.labels
+    return {
+      "fixed": FIXED_THRESHOLD,
+      "global": thresholds.tune_global(*val),
+      "per_class": thresholds.tune_per_class(*val),
+    }
+
+  @property
+  def operating(self) -> str:
+    """The name of the threshold for all classes: the tuned one, if there is one."""
+    return "fixed" if self.val is None else "global"
+
+  def read_json(self, name: str) -> dict[str, Any]:
+    """A JSON file of the workdir; empty where there is none."""
+    path = self.workdir / name
+    return json.loads(path.read_text()) if path.exists() else {}
+
+  @functools.cached_property
+  def scalars(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What the run wrote for TensorBoard; empty where it trained nothing."""
+    if not any(self.workdir.glob("events.out.tfevents.*")):
+      return {}
+    return report.read_scalars(self.workdir)
+
+
+def load_runs(workdirs: Sequence[Path]) -> list[Run]:
+  """Loads the runs to compare.
+
+  Raises:
+    UserError: one is not there or not evaluated, two have the same name, or they were
+      not scored on the same clips.
+  """
+  names = [workdir.resolve().name for workdir in workdirs]
+  for i, name in enumerate(names):
+    if name in names[:i]:
+      raise UserError(
+        f"{workdirs[names.index(name)]} and {workdirs[i]} are both named {name}: give "
+        "each run once, and rename a folder if they are two runs"
+      )
+  runs = [load_run(*pair) for pair in zip(names, workdirs, strict=True)]
+  for run in runs[1:]:
+    check_comparable(runs[0], run)
+  return runs
+
+
+def load_run(name: str, workdir: Path) -> Run:
+  """Loads a run; raises `UserError` where its results are not there."""
+  results = workdir / "results"
+  for path in (results / "performance.json", results / "predictions.npz"):
+    if not path.exists():
+      raise UserError(
+        f"{workdir} holds no results/{path.name}: evaluate it first, with "
+        f"{EVALUATE}{workdir}"
+      )
+  (entry,) = json.loads((results / "performance.json").read_text()).values()
+  val_path = results / "val_predictions.npz"
+  return Run(
+    name=name,
+    workdir=workdir,
+    entry=entry,
+    predictions=load_predictions(results / "predictions.npz"),
+    val=load_predictions(val_path) if val_path.exists() else None,
+  )
+
+
+def load_predictions(path: Path) -> Predictions:
+  """Loads a predictions.npz; raises `UserError` if an array is not in it."""
+  with np.load(path, allow_pickle=False) as arrays:
+    fields = [field.name for field in dataclasses.fields(Predictions)]
+    missing = [name for name in fields if name not in arrays]
+    if missing:
+      raise UserError(
+        f"{path} has no {', '.join(missing)}: it is of an older version; evaluate "
+        f"again, with {EVALUATE}{path.parents[1]}"
+      )
+    return Predictions(**{name: arrays[name] for name in fields})
+
+
+def check_comparable(first: Run, other: Run) -> None:
+  """Raises `UserError` unless two runs were scored on the same labelled clips."""
+  difference = _difference(first, other)
+  if difference:
+    raise UserError(
+      f"{first.workdir} and {other.workdir} cannot be compared: {difference}. Evaluate "
+      f"both on the same split of the same data, with {EVALUATE}{other.workdir} "
+      "--config.evaluation.split=…"
+    )
+
+
+def _difference(first: Run, other: Run) -> str:
+  """What keeps two runs from being compared, in words; empty if nothing does."""
+  splits = first.entry["split"], other.entry["split"]
+  if splits[0] != splits[1]:
+    return f"one was evaluated on {splits[0]}, the other on {splits[1]}"
+  ours, theirs = first.predictions, other.predictions
+  for what, a, b in (
+    ("classes", ours.classes, theirs.classes),
+    ("clips", ours.fname, theirs.fname),
+  ):
+    if len(a) != len(b):
+      return f"they have {len(a)} and {len(b)} {what}"
+    if (a != b).any():
+      i = int(np.argmax(a != b))
+      return f"their {what} differ, first at number {i + 1} ({a[i]}, {b[i]})"
+  differ = (ours.labels != theirs.labels).any(axis=1)
+  if differ.any():
+    clip = ours.fname[np.argmax(differ)]
+    return f"the labels of {differ.sum()} clips differ, first of {clip}"
+  return ""

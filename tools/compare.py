@@ -1,0 +1,42 @@
+"""Compares finished runs: a report with tables and figures, as one HTML file.
+
+python tools/compare.py runs/crnn runs/cnn14 --output=results
+"""
+
+import argparse
+from pathlib import Path
+
+from audiotag_jax import logs
+from audiotag_jax.errors import exit_on_user_error
+
+
+def parse_args() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument(
+    "workdirs",
+    type=Path,
+    nargs="+",
+    metavar="workdir",
+    help="an evaluated run; the others are held against the first",
+  )
+  parser.add_argument(
+    "--output",
+    type=Path,
+    required=True,
+    help="folder to write performance.json, report.html, report.md and figures/ to",
+  )
+  return parser.parse_args()
+
+
+@exit_on_user_error
+def main() -> None:
+  args = parse_args()
+  logs.show_progress()
+  from audiotag_jax.evaluation import comparison_report
+
+  comparison_report.write_report(args.workdirs, args.output)
+  print(f"Report: {args.output / 'report.html'}")
+
+
+if __name__ == "__main__":
+  main()
