@@ -116,7 +116,7 @@ def dots(
     axes.set_xlabel(xlabel)
     axes.tick_params(axis="x", top=True, labeltop=per_column > 30)
     axes.grid(axis="y", alpha=0.12)
-  columns[0].set_xlim(0, 1.03 * max(-_min(-values.ravel(), axis=0), 0.01))
+  columns[0].set_xlim(left=0)
   figure.suptitle(title, fontsize=10)
   _legend(figure, styles, runs)
   return _svg(figure)
