@@ -21,7 +21,7 @@ NEARLY = 0.9
 NUM_CALIBRATION_BINS = 15
 # A bin of clips holds at least so many, and at least this share of them all.
 LEAST_CLIPS = 30
-LEAST_SHARE = 1 / 16
+LEAST_SHARE = 1 / 12
 DURATION_EDGES_S = (0, 1, 3, 5, 10, 20)
 
 

@@ -35,7 +35,7 @@ DECISION_METRICS = ("accuracy", "precision", "recall", "f1", "f1_macro")
 THRESHOLD_NAMES = {"global": "one for all", "per_class": "one per class"}
 # Rows of the tables of the largest differences and of the commonest confusions.
 NUM_WINS = 10
-NUM_CONFUSIONS = 15
+NUM_CONFUSIONS = 10
 NUM_HEAT_MAP_CLASSES = 40
 
 
@@ -447,20 +447,17 @@ def bins_section(
     title=f"{title} (clips)",
     xlabel=xlabel,
   )
-  rows = [
-    [
-      one.name,
-      whole(counts[i]),
-      *(
-        estimate_cell(estimates[run.name][i][metric])
-        for metric in ("mAP", "f1")
-        for run in runs
-      ),
+  tables = []
+  for metric, label in (("mAP", "mAP"), ("f1", "F1 (micro)")):
+    rows = [
+      [
+        one.name,
+        whole(counts[i]),
+        *(estimate_cell(of_run[i][metric]) for of_run in estimates.values()),
+      ]
+      for i, one in enumerate(bins)
     ]
-    for i, one in enumerate(bins)
-  ]
-  header = [xlabel, "clips"]
-  header += [f"{metric}, {run.name}" for metric in ("mAP", "F1") for run in runs]
+    tables.append(Table(f"{label} by {what}", [xlabel, "clips", *estimates], rows))
   return Section(
     f"By {what}",
     "Metrics over the clips of each bin alone, with 95 % intervals of resamples of "
@@ -468,7 +465,7 @@ def bins_section(
     "classes with positives in the bin, so that bins differ in their classes and "
     "chance levels too. F1 is micro-averaged, at the threshold tuned on val (0.5 for a "
     "run without val predictions).",
-    [Figure(name, title, figure), Table(title, header, rows)],
+    [Figure(name, title, figure), *tables],
   )
 
 
@@ -476,8 +473,8 @@ def robustness_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
   """mAP under noise, filters, codecs and the like."""
   conditions, values = comparison.robustness(runs)
   caption = (
-    "mAP on the same clips after each disturbance of their audio; below it, the change "
-    "from the undisturbed clips."
+    "mAP on the same clips after each disturbance of their audio; in the table, the "
+    "change from the undisturbed clips stands below it."
   )
   if not values:
     how = "No run has a results/robustness.json: tools/robustness.py writes it."

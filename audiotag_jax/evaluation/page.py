@@ -24,7 +24,7 @@ table { border-collapse: collapse; font-size: .86rem; line-height: 1.3;
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .28rem .5rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
-th { border-bottom: 1px solid #888; vertical-align: bottom; }
+th { border-bottom: 1px solid #888; vertical-align: bottom; white-space: normal; }
 th.text, td.text { text-align: left; }
 td small { color: #666; font-size: .86em; }
 td.marked { font-weight: 650; }

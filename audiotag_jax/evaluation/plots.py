@@ -117,8 +117,7 @@ def dots(
     axes.tick_params(axis="x", top=True, labeltop=per_column > 30)
     axes.grid(axis="y", alpha=0.12)
   columns[0].set_xlim(left=0)
-  figure.suptitle(title, fontsize=10)
-  _legend(figure, styles, runs)
+  _legend(figure, styles, runs, title)
   return _svg(figure)
 
 
@@ -194,7 +193,13 @@ def precision_recall(
     recall = np.linspace(f1 / 2 + 1e-3, 1, 200)
     axes.plot(recall, f1 * recall / (2 * recall - f1), color="0.8", lw=0.8, zorder=0)
     axes.annotate(
-      f"F1 {f1}", (1, f1 / (2 - f1)), color="0.5", fontsize=7, ha="right", va="bottom"
+      f"F1 {f1}",
+      (1, f1 / (2 - f1)),
+      (0, 4),
+      textcoords="offset points",
+      color="0.5",
+      fontsize=7,
+      ha="right",
     )
   for name, curve in runs.items():
     color = styles[name]["color"]
@@ -243,12 +248,11 @@ def by_bin(
       )
       axes.vlines(x, low, high, color=styles[name]["color"], lw=1.5)
       axes.plot(x, value, ls="none", **styles[name])
-    axes.set_xticks(np.arange(len(bins)), bins)
+    axes.set_xticks(np.arange(len(bins)), bins, fontsize=7)
     axes.set(xlabel=xlabel, ylabel=label, xlim=(-0.6, len(bins) - 0.4))
     axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)
-  figure.suptitle(title, fontsize=10)
-  _legend(figure, styles, runs)
+  _legend(figure, styles, runs, title)
   return _svg(figure)
 
 
@@ -280,11 +284,20 @@ def _min(values: np.ndarray, axis: int) -> np.ndarray:
   return np.where(np.isinf(least), np.nan, least)
 
 
-def _legend(figure: Figure, styles: Styles, names: Mapping[str, object]) -> None:
-  """Names the runs that are drawn, above the figure."""
-  handles = [Line2D([], [], lw=1.5, **styles[name]) for name in names]
+def _legend(
+  figure: Figure, styles: Styles, names: Mapping[str, object], title: str = ""
+) -> None:
+  """Names the runs that are drawn above the figure, under its title if it has one."""
+  # About 5 points a letter, and 45 for the line before it.
+  width_points = 45 + 5 * max(map(len, names))
   figure.legend(
-    handles, list(names), loc="outside upper left", ncols=min(len(names), 6)
+    [Line2D([], [], lw=1.5, **styles[name]) for name in names],
+    list(names),
+    loc="outside upper left",
+    ncols=max(1, int(72 * figure.get_figwidth() / width_points)),
+    title=title,
+    title_fontsize=10,
+    alignment="left",
   )
 
 

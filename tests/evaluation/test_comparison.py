@@ -167,7 +167,7 @@ def test_bins_with_few_clips_are_merged():
   values = np.repeat([1, 2, 3, 4], [10, 40, 40, 5])
   assert comparison.merged_edges(values, [1, 2, 3, 4]) == [1, 3]
   assert comparison.merged_edges(values[:20], [1, 2, 3, 4]) == [1]
-  # Of many clips, a bin holds at least a sixteenth.
+  # Of many clips, a bin holds at least a twelfth.
   values = np.repeat([1, 2, 3], [1000, 100, 1000])
   assert comparison.merged_edges(values, [1, 2, 3]) == [1, 2]
 
