@@ -20,10 +20,12 @@ CHOICES = {
   "data.normalize": ("peak", "none"),
   "data.pad": ("repeat", "zero"),
   "data.features": ("log_mel", "waveform"),
+  "data.sampling": ("uniform", "class_balanced", "label_weighted"),
+  "loss.name": ("bce", "focal", "asymmetric", "class_balanced"),
   "finetune.mode": ("full", "linear", "last_blocks", "layerwise"),
   "evaluation.crop": ("center", "windows"),
   "evaluation.split": ("train", "val", "eval"),
-  "evaluation.checkpoint": ("best", "last"),
+  "evaluation.checkpoint": ("best", "last", "average", "ensemble"),
 }
 
 POSITIVE = (
@@ -45,8 +47,23 @@ POSITIVE = (
   "train.clip_norm",
   "train.log_every_steps",
   "train.eval_every_steps",
+  "train.keep_checkpoints",
   "evaluation.batch_size",
   "evaluation.hop_s",
+)
+
+NOT_NEGATIVE = (
+  "augment.mixup_alpha",
+  "augment.gain_db",
+  "augment.roll_s",
+  "augment.time_stripes",
+  "augment.time_stripe_frames",
+  "augment.mel_stripes",
+  "augment.mel_stripe_bands",
+  "loss.focal_gamma",
+  "loss.asl_gamma_positive",
+  "loss.asl_gamma_negative",
+  "train.weight_decay",
 )
 
 # At least 0, and less than 1.
@@ -56,6 +73,16 @@ SHARES = (
   "panns.conv_dropout",
   "panns.dropout",
   "train.warmup_share",
+  "train.ema_decay",
+  "loss.label_smoothing",
+  "loss.asl_margin",
+  "loss.class_beta",
+)
+
+# At least 0, and at most 1.
+CHANCES = (
+  "augment.mixup_share",
+  "augment.noise_share",
 )
 
 # Keys that may change between a run and its resumption or evaluation: where the
@@ -98,10 +125,36 @@ def get_config() -> ml_collections.ConfigDict:
   # ("log_mel"), or waveforms ("waveform") of which the model computes them on the
   # accelerator. Wavegram, LeeNet, DaiNet and Res1dNet take waveforms alone.
   data.features = "log_mel"
+  # Which clips a training batch holds. "uniform": every clip once an epoch.
+  # "class_balanced": of each class in turn, as PANNs. "label_weighted": drawn by the
+  # rarity of their labels, as PSLA. See data/sampling.py.
+  data.sampling = "uniform"
   # Of the demo set: clips in each split.
   data.num_train = 1200
   data.num_val = 200
   data.num_eval = 400
+
+  config.augment = augment = ml_collections.ConfigDict()
+  # Mixup (Zhang et al. 2018) of log-mels or waveforms, whichever `data.features` are:
+  # Beta(alpha, alpha), for a share of the clips; 0 for none. PANNs: 1; PSLA: 10, 0.5.
+  augment.mixup_alpha = 0.0
+  augment.mixup_share = 1.0
+  # Each clip's level is changed by up to so many dB, up or down.
+  augment.gain_db = 0.0
+  # Each clip is rolled around in time by up to so many seconds, either way.
+  augment.roll_s = 0.0
+  # SpecAugment (Park et al. 2019): stripes of the normalised log-mel that are set to
+  # zero, each narrower than so many frames or mel bands. PANNs: 2, 64, 2, 8 (of 64);
+  # PSLA: 1, 192, 1, 48 (of 128).
+  augment.time_stripes = 0
+  augment.time_stripe_frames = 64
+  augment.mel_stripes = 0
+  augment.mel_stripe_bands = 8
+  # A folder of recordings of background noise, empty for none; the share of clips that
+  # get some, and its level: least and largest signal-to-noise ratio in dB.
+  augment.noise_dir = ""
+  augment.noise_share = 0.5
+  augment.noise_snr_db = (5.0, 30.0)
 
   config.frontend = frontend = ml_collections.ConfigDict()
   # PANNs' front-end; see frontend/mel.py for each parameter.
@@ -138,8 +191,6 @@ def get_config() -> ml_collections.ConfigDict:
   crnn.dropout = 0.3
 
   config.panns = panns = ml_collections.ConfigDict()
-  # PANNs' own SpecAugment in training: stripes of the log-mel are dropped.
-  panns.spec_augment = True
   # Share of activations dropped after each convolution block, and before and after fc1.
   panns.conv_dropout = 0.2
   panns.dropout = 0.5
@@ -157,6 +208,21 @@ def get_config() -> ml_collections.ConfigDict:
   finetune.num_blocks = 2
   finetune.layer_decay = 0.75
 
+  config.loss = loss = ml_collections.ConfigDict()
+  # "bce": binary cross-entropy. "focal": Lin et al. 2017. "asymmetric": ASL, Ridnik et
+  # al. 2021. "class_balanced": classes weighted by their effective number of clips, Cui
+  # et al. 2019. See training/losses.py. val/loss is the binary cross-entropy always.
+  loss.name = "bce"
+  # Labels are pulled towards one half, by half of this.
+  loss.label_smoothing = 0.0
+  loss.focal_gamma = 2.0
+  loss.asl_gamma_positive = 0.0
+  loss.asl_gamma_negative = 4.0
+  # What is taken off a negative's probability before its loss.
+  loss.asl_margin = 0.05
+  # 0: all classes weigh the same; towards 1: as the inverse of their number of clips.
+  loss.class_beta = 0.999
+
   config.train = train = ml_collections.ConfigDict()
   train.num_steps = 60_000
   # Clips in a step, over all devices of all hosts.
@@ -171,10 +237,15 @@ def get_config() -> ml_collections.ConfigDict:
   train.weight_decay = 1e-4
   # Largest global norm of the gradient.
   train.clip_norm = 1.0
+  # Decay of the exponential moving average of the weights that is validated, evaluated
+  # and saved as the model; 0 for the weights themselves.
+  train.ema_decay = 0.0
   # Steps between log lines and training scalars.
   train.log_every_steps = 50
   # Steps between validations, each with a checkpoint. The last step has one too.
   train.eval_every_steps = 1000
+  # Latest checkpoints that are kept, beside the best.
+  train.keep_checkpoints = 2
   # Whether clu profiles some early steps into the workdir, for TensorBoard.
   train.profile = False
 
@@ -185,8 +256,9 @@ def get_config() -> ml_collections.ConfigDict:
   # of consecutive windows, `hop_s` apart, that cover the clip.
   evaluation.crop = "center"
   evaluation.hop_s = 10.0
-  # What --mode=evaluate scores: a split, with the best (by val/mAP) or the last
-  # checkpoint.
+  # What is scored: a split, with the "best" checkpoint (by val/mAP), the "last", the
+  # "average" of the weights of the `train.keep_checkpoints` latest ones (as PSLA), or
+  # the "ensemble" of these: the mean of their scores.
   evaluation.split = "eval"
   evaluation.checkpoint = "best"
   # Score from which a class counts as present.
@@ -207,9 +279,17 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for key in SHARES:
     if not 0 <= flat[key] < 1:
       raise UserError(f"config.{key} is {flat[key]}: it must be at least 0 and below 1")
-  if config.train.weight_decay < 0:
+  for key in NOT_NEGATIVE:
+    if flat[key] < 0:
+      raise UserError(f"config.{key} is {flat[key]}: it must be at least 0")
+  for key in CHANCES:
+    if not 0 <= flat[key] <= 1:
+      raise UserError(f"config.{key} is {flat[key]}: it must be from 0 to 1")
+  snr_db = config.augment.noise_snr_db
+  if len(snr_db) != 2 or snr_db[0] > snr_db[1]:
     raise UserError(
-      f"config.train.weight_decay is {config.train.weight_decay}: it must be at least 0"
+      f"config.augment.noise_snr_db is {snr_db}: give the least and the largest, "
+      "as in (5.0, 30.0)"
     )
   _validate_frontend(config.frontend)
   _validate_finetune(config)

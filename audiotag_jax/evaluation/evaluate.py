@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Predictions:
     labels: <uint8>[clips, classes].
     classes: <str>[classes].
     duration_s: <float32>[clips].
-    loss: the mean binary cross-entropy.
+    loss: the mean binary cross-entropy; of an ensemble, its members' mean.
   """
 
   fname: np.ndarray
@@ -90,6 +90,13 @@ def predict(
     duration_s=(clips.num_samples / config.frontend.sample_rate_hz).astype(np.float32),
     loss=total_loss / int(num_windows.sum()),
   )
+
+
+def mean_scores(members: Sequence[Predictions]) -> Predictions:
+  """The ensemble of several models' scores of the same clips: their mean."""
+  scores = np.mean([member.scores for member in members], axis=0, dtype=np.float64)
+  loss = float(np.mean([member.loss for member in members]))
+  return dataclasses.replace(members[0], scores=scores.astype(np.float32), loss=loss)
 
 
 def this_process() -> input_pipeline.Process:
@@ -143,7 +150,7 @@ def write_results(
     val: the scores of val, to tune thresholds on; None where val is the scored split.
     run_name: the key in performance.json.
     threshold: the score from which a class counts as present.
-    facts: `model`, `split`, `step` and `params` of the run.
+    facts: `model`, `split`, `checkpoint`, `step` and `params` of the run.
 
   Returns:
     The run's entry in performance.json.

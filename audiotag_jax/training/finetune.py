@@ -47,7 +47,8 @@ def load_backbone(state: TrainState, config: ml_collections.ConfigDict) -> Train
     num_params = sum(x.size for x in jax.tree.leaves(layer))
     origin = "new" if name in HEAD else f"from {source}"
     logging.info("%s: %d parameters, %s.", name, num_params, origin)
-  return state.replace(params=params, batch_stats=batch_stats)
+  ema = {"params": params, "batch_stats": batch_stats} if state.ema else {}
+  return state.replace(params=params, batch_stats=batch_stats, ema=ema)
 
 
 def _check_front_end(

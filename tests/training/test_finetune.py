@@ -52,7 +52,7 @@ def train_from(config, tmp_path):
   run = train.open_run(config, tmp_path / "run")
   before = train.restore_or_init(run)
   train.train(run, before)
-  after = run.checkpoints.restore(run.checkpoints.step_of("last"), before)
+  after = run.checkpoints.restore(run.checkpoints.steps_of("last")[0], before)
   run.checkpoints.close()
   return before, after
 
