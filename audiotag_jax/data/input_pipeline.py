@@ -68,13 +68,19 @@ def train_batches(
     return tf.random.stateless_uniform([], key, low, high + 1, tf.int64)
 
   steps = range(first_step, config.train.num_steps)
-  dataset = _batches(clips, config, rows, steps, window_start, _noise_mixer(config))
+  dataset = _batches(
+    clips, config, rows, steps, window_start, mix_noise=_noise_mixer(config)
+  )
   for inputs, labels, _, _ in dataset.as_numpy_iterator():
     yield {"inputs": inputs, "labels": labels}
 
 
 def eval_batches(
-  clips: splits.ClipIndex, config: ml_collections.ConfigDict, *, process: Process
+  clips: splits.ClipIndex,
+  config: ml_collections.ConfigDict,
+  *,
+  process: Process,
+  perturb: Callable[[np.ndarray, str], np.ndarray] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields every clip once, in one window or in several, padded to whole batches.
 
@@ -82,6 +88,8 @@ def eval_batches(
     clips: the clips of the split.
     config: the config.
     process: the part of each batch to read.
+    perturb: maps a recording <float32>[samples], before it is normalised and cut, and
+      its fname to what is heard of it, as long as `clips.num_samples` says.
 
   Yields:
     `inputs` and `labels` as in training, `clip` <int32>[local_batch] (position in
@@ -100,7 +108,7 @@ def eval_batches(
     return tf.gather(start, tf.maximum(window, 0))
 
   steps = range(num_eval_batches(clips, config))
-  dataset = _batches(clips, config, rows, steps, window_start)
+  dataset = _batches(clips, config, rows, steps, window_start, perturb=perturb)
   for inputs, labels, clip_of_row, window in dataset.as_numpy_iterator():
     mask = (window >= 0).astype(np.float32)
     clip_of_row = clip_of_row.astype(np.int32)
@@ -162,7 +170,7 @@ def _noise_mixer(config: ml_collections.ConfigDict) -> Callable | None:
 
 
 def _batches(
-  clips, config, rows, steps: range, window_start, mix_noise=None
+  clips, config, rows, steps: range, window_start, *, perturb=None, mix_noise=None
 ) -> tf.data.Dataset:
   """Builds the pipeline that training and evaluation share.
 
@@ -173,6 +181,7 @@ def _batches(
     steps: the steps to yield.
     window_start: maps (draw, samples in excess of the fixed length) to where a row
       starts in its clip, in the graph.
+    perturb: see `eval_batches`.
     mix_noise: maps (waveform, draw) to the waveform with background noise, if given.
 
   Returns:
@@ -184,8 +193,15 @@ def _batches(
     clip, draw = rows(int(step))
     return np.array(clips.read(clip), object), clips.labels[clip], clip, draw
 
+  def perturb_clip(waveform, clip):
+    return perturb(waveform, str(clips.fname[clip]))
+
   def transform(record, labels, clip, draw):
-    waveform = decode(record, clips.features, config.data)
+    waveform = decode(record, clips.features)
+    if perturb is not None:
+      waveform = tf.numpy_function(perturb_clip, [waveform, clip], tf.float32)
+      waveform = tf.ensure_shape(waveform, [None])
+    waveform = normalize(waveform, config.data)
     length = clip_samples(config)
     start = window_start(draw, tf.size(waveform, tf.int64) - length)
     waveform = fix_length(waveform, length, start, config.data.pad)
@@ -219,17 +235,14 @@ def read_waveform(
   clips: splits.ClipIndex, clip: int, data: ml_collections.ConfigDict
 ) -> tf.Tensor:
   """Reads one clip's normalised waveform <float32>[samples] at full length."""
-  return decode(clips.read(np.array([clip]))[0], clips.features, data)
+  recording = decode(clips.read(np.array([clip]))[0], clips.features)
+  return normalize(recording, data)
 
 
-def decode(
-  record: tf.Tensor,
-  features: tfds.features.FeaturesDict,
-  data: ml_collections.ConfigDict,
-) -> tf.Tensor:
-  """Decodes an example to its normalised waveform <float32>[samples]."""
+def decode(record: tf.Tensor, features: tfds.features.FeaturesDict) -> tf.Tensor:
+  """Decodes an example to its waveform <float32>[samples], full scale at 1."""
   audio = features.deserialize_example(record)["audio"]
-  return normalize(tf.cast(audio, tf.float32) * INT16_SCALE, data)
+  return tf.cast(audio, tf.float32) * INT16_SCALE
 
 
 def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor:

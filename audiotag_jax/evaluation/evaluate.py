@@ -62,6 +62,8 @@ def predict(
   variables: Any,
   clips: splits.ClipIndex,
   config: ml_collections.ConfigDict,
+  *,
+  perturb: Callable[[np.ndarray, str], np.ndarray] | None = None,
 ) -> Predictions:
   """Scores every clip of a split; a clip's score is the mean over its windows.
 
@@ -70,11 +72,14 @@ def predict(
     variables: replicated `params` and `batch_stats`.
     clips: the clips.
     config: the config.
+    perturb: what is done to each recording first; see `input_pipeline.eval_batches`.
   """
   scores = np.zeros(clips.labels.shape, np.float64)
   num_windows = np.zeros(len(clips), np.int64)
   total_loss = 0.0
-  batches = input_pipeline.eval_batches(clips, config, process=this_process())
+  batches = input_pipeline.eval_batches(
+    clips, config, process=this_process(), perturb=perturb
+  )
   num_batches = input_pipeline.num_eval_batches(clips, config)
   for batch in tqdm(batches, "evaluating", num_batches, leave=False, disable=None):
     rows = parallel.gather(eval_step(variables, parallel.shard(batch)))

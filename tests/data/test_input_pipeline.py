@@ -213,3 +213,38 @@ def test_normalisation_to_the_peak_or_none(config):
   np.testing.assert_array_equal(
     input_pipeline.normalize(waveform, config.data), waveform
   )
+
+
+def test_a_recording_is_perturbed_before_it_is_normalised_and_cut(clips, config):
+  config.data.features = "waveform"
+  split = clips["eval"]
+  heard = {}
+
+  def perturb(waveform, fname):
+    heard[fname] = waveform
+    return np.square(waveform, dtype=np.float32)
+
+  batches = input_pipeline.eval_batches(
+    split, config, process=ONE_PROCESS, perturb=perturb
+  )
+  inputs = np.concatenate([batch["inputs"] for batch in batches])
+  assert sorted(heard) == sorted(split.fname)
+  for clip, fname in enumerate(split.fname):
+    recording = heard[fname]
+    assert len(recording) == split.num_samples[clip]
+    counts = recording / input_pipeline.INT16_SCALE
+    np.testing.assert_array_equal(counts, np.rint(counts))
+    assert 0.3 < np.abs(recording).max() < 1.0
+    start = max(0, len(recording) - 8_000) // 2
+    squared = np.square(recording) / np.square(recording).max()
+    np.testing.assert_allclose(
+      inputs[clip], np.resize(squared[start:], 8_000), rtol=1e-6
+    )
+
+
+def test_a_perturbation_that_changes_nothing(clips, config):
+  batches = input_pipeline.eval_batches(
+    clips["eval"], config, process=ONE_PROCESS, perturb=lambda waveform, _: waveform
+  )
+  unperturbed = input_pipeline.eval_batches(clips["eval"], config, process=ONE_PROCESS)
+  assert_same_batches(list(batches), list(unperturbed))
