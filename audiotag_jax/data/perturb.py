@@ -45,7 +45,7 @@ def add_noise(
   """Adds "white" or "pink" noise.
 
   The signal-to-noise ratio is that of mean powers over the clip, so that a silent clip
-  stays silent. Clips of one generator state hear the same noise, louder or softer.
+  stays silent. At every ratio, a generator's noise is the same, louder or softer.
   """
   draw = {"white": white_noise, "pink": pink_noise}[color]
   noise = draw(len(waveform), rate_hz, rng)
