@@ -183,13 +183,14 @@ def write_results(
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
         writer.writerow([*row, threshold])
 
-  files.write_whole(results_dir / "performance.json", write_performance)
-  files.write_whole(results_dir / "per_class.csv", write_per_class)
-  _write_predictions(results_dir / "predictions.npz", predictions)
   val_path = results_dir / "val_predictions.npz"
   val_path.unlink(missing_ok=True)
   if val is not None:
     _write_predictions(val_path, val)
+  files.write_whole(results_dir / "performance.json", write_performance)
+  files.write_whole(results_dir / "per_class.csv", write_per_class)
+  # The last: whoever finds it finds the others.
+  _write_predictions(results_dir / "predictions.npz", predictions)
   return entry
 
 
