@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 from audiotag_jax.errors import UserError
+from audiotag_jax.panns.tables import CNN_BLOCKS
 
 CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
@@ -143,6 +144,10 @@ def get_config() -> ml_collections.ConfigDict:
   # Share of activations dropped after each convolution block, and before and after fc1.
   panns.conv_dropout = 0.2
   panns.dropout = 0.5
+  # Filters of each block of Cnn6, Cnn10 or Cnn14, and units of its fc1, if they are not
+  # to be the architecture's own: () and 0.
+  panns.filters = ()
+  panns.embedding_dim = 0
 
   # A model directory to start from (tools/convert_panns.py writes some); empty to train
   # from scratch. Its classifier is replaced by one for the data set's classes.
@@ -214,6 +219,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _validate_frontend(config.frontend)
   _validate_finetune(config)
   _validate_crnn(config)
+  _validate_panns(config)
   if config.data.dataset == "fsd50k" and not config.data.source_dir:
     raise UserError(
       "config.data.source_dir is not set: give the folder that holds "
@@ -242,6 +248,27 @@ def _validate_crnn(config: ml_collections.ConfigDict) -> None:
         f"config.crnn.{key} pools by {pooled} in all, but there are only {size}: pool "
         "less, or lengthen data.clip_s or raise frontend.num_mels"
       )
+
+
+def _validate_panns(config: ml_collections.ConfigDict) -> None:
+  name, panns = config.model.name, config.panns
+  if name == "crnn" or not (panns.filters or panns.embedding_dim):
+    return
+  if name not in CNN_BLOCKS:
+    raise UserError(
+      f"config.panns.filters and embedding_dim are for {', '.join(CNN_BLOCKS)} alone: "
+      f"leave them as they are for {name}"
+    )
+  if panns.filters and len(panns.filters) != CNN_BLOCKS[name]:
+    raise UserError(
+      f"config.panns.filters has {len(panns.filters)} entries, but {name} has "
+      f"{CNN_BLOCKS[name]} blocks: give one for each"
+    )
+  if panns.embedding_dim < 0 or min(panns.filters, default=1) < 1:
+    raise UserError(
+      f"config.panns.filters is {tuple(panns.filters)} and embedding_dim "
+      f"{panns.embedding_dim}: they must be greater than 0"
+    )
 
 
 def _validate_finetune(config: ml_collections.ConfigDict) -> None:

@@ -54,7 +54,8 @@ def convert_file(
   shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
   try:
     name = choose_architecture(shapes, model, path)
-    table = tables.TABLES[name](convert.num_classes(shapes))
+    widths = convert.find_widths(shapes, name)
+    table = tables.TABLES[name](convert.num_classes(shapes), **widths)
     faults = convert.find_faults(shapes, table)
   except UserError as error:
     raise UserError(f"{path}: {error}") from error
@@ -62,7 +63,7 @@ def convert_file(
     raise UserError(f"{path} is not of {name}: {convert.describe_faults(faults)}")
   names = choose_class_names(convert.num_classes(shapes), class_names_file)
 
-  created = panns.create(name, num_classes=len(names))
+  created = panns.create(name, num_classes=len(names), **widths)
   variables, rest = convert.to_flax(_drain(state_dict), table)
   _keep_what_differs(rest, created.front_end)
   description = checkpoint.ModelDescription(
