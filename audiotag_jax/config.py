@@ -103,6 +103,8 @@ def get_config() -> ml_collections.ConfigDict:
   data.num_train = 1200
   data.num_val = 200
   data.num_eval = 400
+  # Of the demo set: what its clips are drawn from. It is the same for every `seed`.
+  data.soundscapes_seed = 0
 
   config.frontend = frontend = ml_collections.ConfigDict()
   # PANNs' front-end; see frontend/mel.py for each parameter.
