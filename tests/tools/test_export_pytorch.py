@@ -79,11 +79,8 @@ def test_other_widths_come_back_as_they_were(name, tmp_path):
   filters = tuple(range(2, 2 + tables.CNN_BLOCKS[name]))
   _, variables = save_own(tmp_path / "own", 2, name, filters=filters, embedding_dim=6)
   export_pytorch.export(tmp_path / "own", tmp_path / "x.pth")
-  (tmp_path / "names.txt").write_text("class 0\nclass 1\n")
   convert_panns.convert_file(
-    tmp_path / "x.pth",
-    tmp_path / "back",
-    class_names_file=str(tmp_path / "names.txt"),
+    tmp_path / "x.pth", tmp_path / "back", class_names_file=str(tmp_path / "own")
   )
   expected = checkpoint.read_description(tmp_path / "own")
   description, back = checkpoint.load_model(tmp_path / "back")
