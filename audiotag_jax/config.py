@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 from audiotag_jax.errors import UserError
+from audiotag_jax.panns.tables import CNN_BLOCKS
 
 CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
@@ -102,8 +103,25 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   # Draws the initial parameters, the order of clips, the crops, the dropout.
   config.seed = 0
+  config.data = _data()
+  config.augment = _augment()
+  config.frontend = _frontend()
+  config.model = _model()
+  config.crnn = _crnn()
+  config.panns = _panns()
+  # A model directory to start from (tools/convert_panns.py writes some); empty to train
+  # from scratch. Its classifier is replaced by one for the data set's classes.
+  config.init_from = ""
+  config.finetune = _finetune()
+  config.loss = _loss()
+  config.train = _train()
+  config.evaluation = _evaluation()
+  return config.lock()
 
-  config.data = data = ml_collections.ConfigDict()
+
+def _data() -> ml_collections.ConfigDict:
+  """The data set, and how its clips reach the model."""
+  data = ml_collections.ConfigDict()
   # "fsd50k": a folder as Zenodo record 4060432 ships it, at `source_dir`.
   # "soundscapes": the demo set, synthesised into `data_dir` on first use.
   data.dataset = "fsd50k"
@@ -133,8 +151,14 @@ def get_config() -> ml_collections.ConfigDict:
   data.num_train = 1200
   data.num_val = 200
   data.num_eval = 400
+  # Of the demo set: what its clips are drawn from. It is the same for every `seed`.
+  data.soundscapes_seed = 0
+  return data
 
-  config.augment = augment = ml_collections.ConfigDict()
+
+def _augment() -> ml_collections.ConfigDict:
+  """Augmentation of training clips."""
+  augment = ml_collections.ConfigDict()
   # Mixup (Zhang et al. 2018) of log-mels or waveforms, whichever `data.features` are:
   # Beta(alpha, alpha), for a share of the clips; 0 for none. PANNs: 1; PSLA: 10, 0.5.
   augment.mixup_alpha = 0.0
@@ -155,9 +179,12 @@ def get_config() -> ml_collections.ConfigDict:
   augment.noise_dir = ""
   augment.noise_share = 0.5
   augment.noise_snr_db = (5.0, 30.0)
+  return augment
 
-  config.frontend = frontend = ml_collections.ConfigDict()
-  # PANNs' front-end; see frontend/mel.py for each parameter.
+
+def _frontend() -> ml_collections.ConfigDict:
+  """PANNs' front-end; see frontend/mel.py for each parameter."""
+  frontend = ml_collections.ConfigDict()
   frontend.sample_rate_hz = 32_000
   frontend.window_samples = 1024
   frontend.fft_samples = 1024
@@ -165,15 +192,23 @@ def get_config() -> ml_collections.ConfigDict:
   frontend.num_mels = 64
   frontend.f_min_hz = 50.0
   frontend.f_max_hz = 14_000.0
+  return frontend
 
-  config.model = model = ml_collections.ConfigDict()
+
+def _model() -> ml_collections.ConfigDict:
+  """The model."""
+  model = ml_collections.ConfigDict()
   # "crnn", or an architecture of PANNs: Cnn14, Cnn10, ResNet38, MobileNetV2, … (all of
   # them: models/panns.py).
   model.name = "crnn"
   # Type that is computed in; parameters and logits are float32 throughout.
   model.dtype = "float32"
+  return model
 
-  config.crnn = crnn = ml_collections.ConfigDict()
+
+def _crnn() -> ml_collections.ConfigDict:
+  """The CRNN."""
+  crnn = ml_collections.ConfigDict()
   # A convolution block for each entry: its filters, and its pooling over time
   # and over frequency.
   crnn.filters = (64, 128, 256, 256)
@@ -189,26 +224,38 @@ def get_config() -> ml_collections.ConfigDict:
   # classifier.
   crnn.conv_dropout = 0.1
   crnn.dropout = 0.3
+  return crnn
 
-  config.panns = panns = ml_collections.ConfigDict()
+
+def _panns() -> ml_collections.ConfigDict:
+  """PANNs' architectures."""
+  panns = ml_collections.ConfigDict()
   # Share of activations dropped after each convolution block, and before and after fc1.
   panns.conv_dropout = 0.2
   panns.dropout = 0.5
+  # Filters of each block of Cnn6, Cnn10 or Cnn14, and units of its fc1, if they are not
+  # to be the architecture's own: () and 0.
+  panns.filters = ()
+  panns.embedding_dim = 0
+  return panns
 
-  # A model directory to start from (tools/convert_panns.py writes some); empty to train
-  # from scratch. Its classifier is replaced by one for the data set's classes.
-  config.init_from = ""
-  config.finetune = finetune = ml_collections.ConfigDict()
-  # What of a model that starts from `init_from` is trained. "full": all of it.
-  # "linear": the classifier alone. "last_blocks": the classifier and the `num_blocks`
-  # blocks before it. "layerwise": all of it, the learning rate of each block
-  # `layer_decay` times that of the block after it. "linear" and "last_blocks" leave the
-  # batch statistics as they are.
+
+def _finetune() -> ml_collections.ConfigDict:
+  """What of a model that starts from `init_from` is trained."""
+  finetune = ml_collections.ConfigDict()
+  # "full": all of it. "linear": the classifier alone. "last_blocks": the classifier and
+  # the `num_blocks` blocks before it. "layerwise": all of it, the learning rate of each
+  # block `layer_decay` times that of the block after it. "linear" and "last_blocks"
+  # leave the batch statistics as they are.
   finetune.mode = "full"
   finetune.num_blocks = 2
   finetune.layer_decay = 0.75
+  return finetune
 
-  config.loss = loss = ml_collections.ConfigDict()
+
+def _loss() -> ml_collections.ConfigDict:
+  """The loss."""
+  loss = ml_collections.ConfigDict()
   # "bce": binary cross-entropy. "focal": Lin et al. 2017. "asymmetric": ASL, Ridnik et
   # al. 2021. "class_balanced": classes weighted by their effective number of clips, Cui
   # et al. 2019. See training/losses.py. val/loss is the binary cross-entropy always.
@@ -222,8 +269,12 @@ def get_config() -> ml_collections.ConfigDict:
   loss.asl_margin = 0.05
   # 0: all classes weigh the same; towards 1: as the inverse of their number of clips.
   loss.class_beta = 0.999
+  return loss
 
-  config.train = train = ml_collections.ConfigDict()
+
+def _train() -> ml_collections.ConfigDict:
+  """The training."""
+  train = ml_collections.ConfigDict()
   train.num_steps = 60_000
   # Clips in a step, over all devices of all hosts.
   train.batch_size = 64
@@ -248,8 +299,12 @@ def get_config() -> ml_collections.ConfigDict:
   train.keep_checkpoints = 2
   # Whether clu profiles some early steps into the workdir, for TensorBoard.
   train.profile = False
+  return train
 
-  config.evaluation = evaluation = ml_collections.ConfigDict()
+
+def _evaluation() -> ml_collections.ConfigDict:
+  """Validation and evaluation."""
+  evaluation = ml_collections.ConfigDict()
   # Clips (or windows) in a batch, over all devices.
   evaluation.batch_size = 64
   # "center": the middle `clip_s` of longer clips. "windows": the mean of the scores
@@ -263,8 +318,7 @@ def get_config() -> ml_collections.ConfigDict:
   evaluation.checkpoint = "best"
   # Score from which a class counts as present.
   evaluation.threshold = 0.5
-
-  return config.lock()
+  return evaluation
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -294,6 +348,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _validate_frontend(config.frontend)
   _validate_finetune(config)
   _validate_crnn(config)
+  _validate_panns(config)
   if config.data.dataset == "fsd50k" and not config.data.source_dir:
     raise UserError(
       "config.data.source_dir is not set: give the folder that holds "
@@ -322,6 +377,27 @@ def _validate_crnn(config: ml_collections.ConfigDict) -> None:
         f"config.crnn.{key} pools by {pooled} in all, but there are only {size}: pool "
         "less, or lengthen data.clip_s or raise frontend.num_mels"
       )
+
+
+def _validate_panns(config: ml_collections.ConfigDict) -> None:
+  name, panns = config.model.name, config.panns
+  if name == "crnn" or not (panns.filters or panns.embedding_dim):
+    return
+  if name not in CNN_BLOCKS:
+    raise UserError(
+      f"config.panns.filters and embedding_dim are for {', '.join(CNN_BLOCKS)} alone: "
+      f"leave them as they are for {name}"
+    )
+  if panns.filters and len(panns.filters) != CNN_BLOCKS[name]:
+    raise UserError(
+      f"config.panns.filters has {len(panns.filters)} entries, but {name} has "
+      f"{CNN_BLOCKS[name]} blocks: give one for each"
+    )
+  if panns.embedding_dim < 0 or min(panns.filters, default=1) < 1:
+    raise UserError(
+      f"config.panns.filters is {tuple(panns.filters)} and embedding_dim "
+      f"{panns.embedding_dim}: they must be greater than 0"
+    )
 
 
 def _validate_finetune(config: ml_collections.ConfigDict) -> None:

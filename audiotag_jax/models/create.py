@@ -10,6 +10,7 @@ import ml_collections
 
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.models import crnn, layers, panns
+from audiotag_jax.panns.tables import WIDTHS
 
 
 def create_model(
@@ -25,7 +26,7 @@ def create_model(
   Raises:
     UserError: there is no such model.
   """
-  create, fields = partial(panns.create, config.model.name), config.panns
+  create, fields = partial(panns.create, config.model.name), panns_fields(config.panns)
   if config.model.name == "crnn":
     create, fields = crnn.CRNN, config.crnn
   return create(
@@ -44,6 +45,11 @@ def _spec_augment(augment: ml_collections.ConfigDict) -> layers.SpecAugment | No
     return None
   names = [field.name for field in dataclasses.fields(layers.SpecAugment)]
   return layers.SpecAugment(**{name: augment[name] for name in names})
+
+
+def panns_fields(section: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns `config.panns` as fields of a module, without widths that are not set."""
+  return {key: value for key, value in section.items() if value or key not in WIDTHS}
 
 
 def described_fields(model: nn.Module) -> dict[str, Any]:
