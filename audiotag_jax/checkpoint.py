@@ -19,7 +19,6 @@ import orbax.checkpoint as ocp
 
 from audiotag_jax.errors import UserError
 
-NUM_LATEST = 2
 BEST_METRIC = "mAP"
 
 
@@ -60,10 +59,11 @@ def _best_metric(metrics: dict[str, float]) -> float:
 
 
 class RunCheckpoints:
-  """The checkpoints of a workdir: the last `NUM_LATEST` and the best by val/mAP."""
+  """The checkpoints of a workdir: the latest and the best by val/mAP."""
 
-  def __init__(self, workdir: Path):
-    """Opens, or makes, `workdir`/checkpoints."""
+  def __init__(self, workdir: Path, num_latest: int):
+    """Opens, or makes, `workdir`/checkpoints, which keeps the `num_latest` latest."""
+    self._num_latest = num_latest
     policies = ocp.checkpoint_managers
     self._directory = (workdir / "checkpoints").absolute()
     self._manager = ocp.CheckpointManager(
@@ -74,7 +74,7 @@ class RunCheckpoints:
         best_mode="max",
         preservation_policy=policies.AnyPreservationPolicy(
           [
-            policies.LatestN(NUM_LATEST),
+            policies.LatestN(num_latest),
             policies.BestN(get_metric_fn=_best_metric, n=1),
           ]
         ),
@@ -90,19 +90,21 @@ class RunCheckpoints:
     """The last complete checkpoint's step, or None without one."""
     return self._manager.latest_step()
 
-  def step_of(self, which: str) -> int:
-    """The step of the "best" or the "last" checkpoint.
+  def steps_of(self, which: str) -> list[int]:
+    """The steps of the "best", the "last" or all of the "latest" checkpoints.
 
     Raises:
       UserError: there is no checkpoint.
     """
     self._manager.wait_until_finished()
-    step = self._manager.best_step() if which == "best" else self.latest_step()
-    if step is None:
+    steps = sorted(self._manager.all_steps())
+    if not steps:
       raise UserError(
         f"{self._directory} holds no checkpoint: train first, with --mode=train"
       )
-    return step
+    if which == "best":
+      return [self._manager.best_step()]
+    return steps[-1:] if which == "last" else steps[-self._num_latest :]
 
   def restore(self, step: int, like: Any) -> Any:
     """Restores a state of the structure, shapes and types of `like` to the host.

@@ -11,6 +11,7 @@ from typing import Any
 import ml_collections
 
 from audiotag_jax.errors import UserError
+from audiotag_jax.panns.tables import CNN_BLOCKS
 
 CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
@@ -20,10 +21,12 @@ CHOICES = {
   "data.normalize": ("peak", "none"),
   "data.pad": ("repeat", "zero"),
   "data.features": ("log_mel", "waveform"),
+  "data.sampling": ("uniform", "class_balanced", "label_weighted"),
+  "loss.name": ("bce", "focal", "asymmetric", "class_balanced"),
   "finetune.mode": ("full", "linear", "last_blocks", "layerwise"),
   "evaluation.crop": ("center", "windows"),
   "evaluation.split": ("train", "val", "eval"),
-  "evaluation.checkpoint": ("best", "last"),
+  "evaluation.checkpoint": ("best", "last", "average", "ensemble"),
 }
 
 POSITIVE = (
@@ -45,8 +48,23 @@ POSITIVE = (
   "train.clip_norm",
   "train.log_every_steps",
   "train.eval_every_steps",
+  "train.keep_checkpoints",
   "evaluation.batch_size",
   "evaluation.hop_s",
+)
+
+NOT_NEGATIVE = (
+  "augment.mixup_alpha",
+  "augment.gain_db",
+  "augment.roll_s",
+  "augment.time_stripes",
+  "augment.time_stripe_frames",
+  "augment.mel_stripes",
+  "augment.mel_stripe_bands",
+  "loss.focal_gamma",
+  "loss.asl_gamma_positive",
+  "loss.asl_gamma_negative",
+  "train.weight_decay",
 )
 
 # At least 0, and less than 1.
@@ -56,6 +74,16 @@ SHARES = (
   "panns.conv_dropout",
   "panns.dropout",
   "train.warmup_share",
+  "train.ema_decay",
+  "loss.label_smoothing",
+  "loss.asl_margin",
+  "loss.class_beta",
+)
+
+# At least 0, and at most 1.
+CHANCES = (
+  "augment.mixup_share",
+  "augment.noise_share",
 )
 
 # Keys that may change between a run and its resumption or evaluation: where the
@@ -75,8 +103,25 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   # Draws the initial parameters, the order of clips, the crops, the dropout.
   config.seed = 0
+  config.data = _data()
+  config.augment = _augment()
+  config.frontend = _frontend()
+  config.model = _model()
+  config.crnn = _crnn()
+  config.panns = _panns()
+  # A model directory to start from (tools/convert_panns.py writes some); empty to train
+  # from scratch. Its classifier is replaced by one for the data set's classes.
+  config.init_from = ""
+  config.finetune = _finetune()
+  config.loss = _loss()
+  config.train = _train()
+  config.evaluation = _evaluation()
+  return config.lock()
 
-  config.data = data = ml_collections.ConfigDict()
+
+def _data() -> ml_collections.ConfigDict:
+  """The data set, and how its clips reach the model."""
+  data = ml_collections.ConfigDict()
   # "fsd50k": a folder as Zenodo record 4060432 ships it, at `source_dir`.
   # "soundscapes": the demo set, synthesised into `data_dir` on first use.
   data.dataset = "fsd50k"
@@ -98,13 +143,48 @@ def get_config() -> ml_collections.ConfigDict:
   # ("log_mel"), or waveforms ("waveform") of which the model computes them on the
   # accelerator. Wavegram, LeeNet, DaiNet and Res1dNet take waveforms alone.
   data.features = "log_mel"
+  # Which clips a training batch holds. "uniform": every clip once an epoch.
+  # "class_balanced": of each class in turn, as PANNs. "label_weighted": drawn by the
+  # rarity of their labels, as PSLA. See data/sampling.py.
+  data.sampling = "uniform"
   # Of the demo set: clips in each split.
   data.num_train = 1200
   data.num_val = 200
   data.num_eval = 400
+  # Of the demo set: what its clips are drawn from. It is the same for every `seed`.
+  data.soundscapes_seed = 0
+  return data
 
-  config.frontend = frontend = ml_collections.ConfigDict()
-  # PANNs' front-end; see frontend/mel.py for each parameter.
+
+def _augment() -> ml_collections.ConfigDict:
+  """Augmentation of training clips."""
+  augment = ml_collections.ConfigDict()
+  # Mixup (Zhang et al. 2018) of log-mels or waveforms, whichever `data.features` are:
+  # Beta(alpha, alpha), for a share of the clips; 0 for none. PANNs: 1; PSLA: 10, 0.5.
+  augment.mixup_alpha = 0.0
+  augment.mixup_share = 1.0
+  # Each clip's level is changed by up to so many dB, up or down.
+  augment.gain_db = 0.0
+  # Each clip is rolled around in time by up to so many seconds, either way.
+  augment.roll_s = 0.0
+  # SpecAugment (Park et al. 2019): stripes of the normalised log-mel that are set to
+  # zero, each narrower than so many frames or mel bands. PANNs: 2, 64, 2, 8 (of 64);
+  # PSLA: 1, 192, 1, 48 (of 128).
+  augment.time_stripes = 0
+  augment.time_stripe_frames = 64
+  augment.mel_stripes = 0
+  augment.mel_stripe_bands = 8
+  # A folder of recordings of background noise, empty for none; the share of clips that
+  # get some, and its level: least and largest signal-to-noise ratio in dB.
+  augment.noise_dir = ""
+  augment.noise_share = 0.5
+  augment.noise_snr_db = (5.0, 30.0)
+  return augment
+
+
+def _frontend() -> ml_collections.ConfigDict:
+  """PANNs' front-end; see frontend/mel.py for each parameter."""
+  frontend = ml_collections.ConfigDict()
   frontend.sample_rate_hz = 32_000
   frontend.window_samples = 1024
   frontend.fft_samples = 1024
@@ -112,15 +192,23 @@ def get_config() -> ml_collections.ConfigDict:
   frontend.num_mels = 64
   frontend.f_min_hz = 50.0
   frontend.f_max_hz = 14_000.0
+  return frontend
 
-  config.model = model = ml_collections.ConfigDict()
+
+def _model() -> ml_collections.ConfigDict:
+  """The model."""
+  model = ml_collections.ConfigDict()
   # "crnn", or an architecture of PANNs: Cnn14, Cnn10, ResNet38, MobileNetV2, … (all of
   # them: models/panns.py).
   model.name = "crnn"
   # Type that is computed in; parameters and logits are float32 throughout.
   model.dtype = "float32"
+  return model
 
-  config.crnn = crnn = ml_collections.ConfigDict()
+
+def _crnn() -> ml_collections.ConfigDict:
+  """The CRNN."""
+  crnn = ml_collections.ConfigDict()
   # A convolution block for each entry: its filters, and its pooling over time
   # and over frequency.
   crnn.filters = (64, 128, 256, 256)
@@ -136,28 +224,57 @@ def get_config() -> ml_collections.ConfigDict:
   # classifier.
   crnn.conv_dropout = 0.1
   crnn.dropout = 0.3
+  return crnn
 
-  config.panns = panns = ml_collections.ConfigDict()
-  # PANNs' own SpecAugment in training: stripes of the log-mel are dropped.
-  panns.spec_augment = True
+
+def _panns() -> ml_collections.ConfigDict:
+  """PANNs' architectures."""
+  panns = ml_collections.ConfigDict()
   # Share of activations dropped after each convolution block, and before and after fc1.
   panns.conv_dropout = 0.2
   panns.dropout = 0.5
+  # Filters of each block of Cnn6, Cnn10 or Cnn14, and units of its fc1, if they are not
+  # to be the architecture's own: () and 0.
+  panns.filters = ()
+  panns.embedding_dim = 0
+  return panns
 
-  # A model directory to start from (tools/convert_panns.py writes some); empty to train
-  # from scratch. Its classifier is replaced by one for the data set's classes.
-  config.init_from = ""
-  config.finetune = finetune = ml_collections.ConfigDict()
-  # What of a model that starts from `init_from` is trained. "full": all of it.
-  # "linear": the classifier alone. "last_blocks": the classifier and the `num_blocks`
-  # blocks before it. "layerwise": all of it, the learning rate of each block
-  # `layer_decay` times that of the block after it. "linear" and "last_blocks" leave the
-  # batch statistics as they are.
+
+def _finetune() -> ml_collections.ConfigDict:
+  """What of a model that starts from `init_from` is trained."""
+  finetune = ml_collections.ConfigDict()
+  # "full": all of it. "linear": the classifier alone. "last_blocks": the classifier and
+  # the `num_blocks` blocks before it. "layerwise": all of it, the learning rate of each
+  # block `layer_decay` times that of the block after it. "linear" and "last_blocks"
+  # leave the batch statistics as they are.
   finetune.mode = "full"
   finetune.num_blocks = 2
   finetune.layer_decay = 0.75
+  return finetune
 
-  config.train = train = ml_collections.ConfigDict()
+
+def _loss() -> ml_collections.ConfigDict:
+  """The loss."""
+  loss = ml_collections.ConfigDict()
+  # "bce": binary cross-entropy. "focal": Lin et al. 2017. "asymmetric": ASL, Ridnik et
+  # al. 2021. "class_balanced": classes weighted by their effective number of clips, Cui
+  # et al. 2019. See training/losses.py. val/loss is the binary cross-entropy always.
+  loss.name = "bce"
+  # Labels are pulled towards one half, by half of this.
+  loss.label_smoothing = 0.0
+  loss.focal_gamma = 2.0
+  loss.asl_gamma_positive = 0.0
+  loss.asl_gamma_negative = 4.0
+  # What is taken off a negative's probability before its loss.
+  loss.asl_margin = 0.05
+  # 0: all classes weigh the same; towards 1: as the inverse of their number of clips.
+  loss.class_beta = 0.999
+  return loss
+
+
+def _train() -> ml_collections.ConfigDict:
+  """The training."""
+  train = ml_collections.ConfigDict()
   train.num_steps = 60_000
   # Clips in a step, over all devices of all hosts.
   train.batch_size = 64
@@ -171,28 +288,37 @@ def get_config() -> ml_collections.ConfigDict:
   train.weight_decay = 1e-4
   # Largest global norm of the gradient.
   train.clip_norm = 1.0
+  # Decay of the exponential moving average of the weights that is validated, evaluated
+  # and saved as the model; 0 for the weights themselves.
+  train.ema_decay = 0.0
   # Steps between log lines and training scalars.
   train.log_every_steps = 50
   # Steps between validations, each with a checkpoint. The last step has one too.
   train.eval_every_steps = 1000
+  # Latest checkpoints that are kept, beside the best.
+  train.keep_checkpoints = 2
   # Whether clu profiles some early steps into the workdir, for TensorBoard.
   train.profile = False
+  return train
 
-  config.evaluation = evaluation = ml_collections.ConfigDict()
+
+def _evaluation() -> ml_collections.ConfigDict:
+  """Validation and evaluation."""
+  evaluation = ml_collections.ConfigDict()
   # Clips (or windows) in a batch, over all devices.
   evaluation.batch_size = 64
   # "center": the middle `clip_s` of longer clips. "windows": the mean of the scores
   # of consecutive windows, `hop_s` apart, that cover the clip.
   evaluation.crop = "center"
   evaluation.hop_s = 10.0
-  # What --mode=evaluate scores: a split, with the best (by val/mAP) or the last
-  # checkpoint.
+  # What is scored: a split, with the "best" checkpoint (by val/mAP), the "last", the
+  # "average" of the weights of the `train.keep_checkpoints` latest ones (as PSLA), or
+  # the "ensemble" of these: the mean of their scores.
   evaluation.split = "eval"
   evaluation.checkpoint = "best"
   # Score from which a class counts as present.
   evaluation.threshold = 0.5
-
-  return config.lock()
+  return evaluation
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -207,13 +333,22 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for key in SHARES:
     if not 0 <= flat[key] < 1:
       raise UserError(f"config.{key} is {flat[key]}: it must be at least 0 and below 1")
-  if config.train.weight_decay < 0:
+  for key in NOT_NEGATIVE:
+    if flat[key] < 0:
+      raise UserError(f"config.{key} is {flat[key]}: it must be at least 0")
+  for key in CHANCES:
+    if not 0 <= flat[key] <= 1:
+      raise UserError(f"config.{key} is {flat[key]}: it must be from 0 to 1")
+  snr_db = config.augment.noise_snr_db
+  if len(snr_db) != 2 or snr_db[0] > snr_db[1]:
     raise UserError(
-      f"config.train.weight_decay is {config.train.weight_decay}: it must be at least 0"
+      f"config.augment.noise_snr_db is {snr_db}: give the least and the largest, "
+      "as in (5.0, 30.0)"
     )
   _validate_frontend(config.frontend)
   _validate_finetune(config)
   _validate_crnn(config)
+  _validate_panns(config)
   if config.data.dataset == "fsd50k" and not config.data.source_dir:
     raise UserError(
       "config.data.source_dir is not set: give the folder that holds "
@@ -242,6 +377,27 @@ def _validate_crnn(config: ml_collections.ConfigDict) -> None:
         f"config.crnn.{key} pools by {pooled} in all, but there are only {size}: pool "
         "less, or lengthen data.clip_s or raise frontend.num_mels"
       )
+
+
+def _validate_panns(config: ml_collections.ConfigDict) -> None:
+  name, panns = config.model.name, config.panns
+  if name == "crnn" or not (panns.filters or panns.embedding_dim):
+    return
+  if name not in CNN_BLOCKS:
+    raise UserError(
+      f"config.panns.filters and embedding_dim are for {', '.join(CNN_BLOCKS)} alone: "
+      f"leave them as they are for {name}"
+    )
+  if panns.filters and len(panns.filters) != CNN_BLOCKS[name]:
+    raise UserError(
+      f"config.panns.filters has {len(panns.filters)} entries, but {name} has "
+      f"{CNN_BLOCKS[name]} blocks: give one for each"
+    )
+  if panns.embedding_dim < 0 or min(panns.filters, default=1) < 1:
+    raise UserError(
+      f"config.panns.filters is {tuple(panns.filters)} and embedding_dim "
+      f"{panns.embedding_dim}: they must be greater than 0"
+    )
 
 
 def _validate_finetune(config: ml_collections.ConfigDict) -> None:

@@ -11,6 +11,8 @@ from audiotag_jax import config as config_lib
 def get_config():
   config = config_lib.get_config()
   config.model.name = "Cnn10"
+  config.augment.time_stripes = 2
+  config.augment.mel_stripes = 2
   config.init_from = "models/cnn10"
   # PANNs were trained on clips at the level they were recorded at.
   config.data.normalize = "none"

@@ -12,6 +12,8 @@ from audiotag_jax import config as config_lib
 def get_config():
   config = config_lib.get_config()
   config.model.name = "Cnn14_16k"
+  config.augment.time_stripes = 2
+  config.augment.mel_stripes = 2
   config.init_from = "models/cnn14_16k"
   config.frontend.sample_rate_hz = 16_000
   config.frontend.window_samples = 512

@@ -12,6 +12,8 @@ from audiotag_jax import config as config_lib
 def get_config():
   config = config_lib.get_config()
   config.model.name = "Cnn6"
+  config.augment.time_stripes = 2
+  config.augment.mel_stripes = 2
   config.init_from = "models/cnn6"
   config.finetune.mode = "last_blocks"
   config.finetune.num_blocks = 1

@@ -56,6 +56,18 @@ def test_the_base_is_valid(config):
       "crnn.time_pooling pools by 8 in all, but there are only 2",
     ),
     ({"data.source_dir": ""}, "config.data.source_dir is not set"),
+    (
+      {"model.name": "ResNet22", "panns.embedding_dim": 8},
+      "filters and embedding_dim are for Cnn6, Cnn10, Cnn14 alone",
+    ),
+    (
+      {"model.name": "Cnn6", "panns.filters": (8, 8, 8)},
+      "config.panns.filters has 3 entries, but Cnn6 has 4 blocks",
+    ),
+    (
+      {"model.name": "Cnn10", "panns.filters": (8, 8, 0, 8)},
+      "config.panns.filters is (8, 8, 0, 8) and embedding_dim 0: they must be greater",
+    ),
   ],
 )
 def test_what_makes_no_sense_is_one_line(config, change, message):

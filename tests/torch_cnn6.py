@@ -4,6 +4,8 @@ The front-end is the pair of convolutions that torchlibrosa makes of an STFT, wi
 librosa's matrices: a state_dict has all the keys that PANNs' own class has.
 """
 
+from collections.abc import Sequence
+
 import librosa
 import numpy as np
 import torch
@@ -45,19 +47,22 @@ class _Block(nn.Module):
 class Cnn6(nn.Module):
   """Scores waveforms [batch, samples] at 32 kHz; without dropout or SpecAugment."""
 
-  def __init__(self, num_classes: int):
+  def __init__(
+    self,
+    num_classes: int,
+    filters: Sequence[int] = (64, 128, 256, 512),
+    embedding_dim: int = 512,
+  ):
     super().__init__()
     self.spectrogram_extractor = nn.Module()
     self.spectrogram_extractor.stft = _Stft(1024)
     mel = librosa.filters.mel(sr=32_000, n_fft=1024, n_mels=64, fmin=50, fmax=14_000)
     self.logmel_extractor = _Fixed("melW", mel.T)
     self.bn0 = nn.BatchNorm2d(64)
-    for i, (size_in, size) in enumerate(
-      [(1, 64), (64, 128), (128, 256), (256, 512)], 1
-    ):
-      setattr(self, f"conv_block{i}", _Block(size_in, size))
-    self.fc1 = nn.Linear(512, 512)
-    self.fc_audioset = nn.Linear(512, num_classes)
+    for i, sizes in enumerate(zip((1, *filters), filters, strict=False), 1):
+      setattr(self, f"conv_block{i}", _Block(*sizes))
+    self.fc1 = nn.Linear(filters[-1], embedding_dim)
+    self.fc_audioset = nn.Linear(embedding_dim, num_classes)
 
   def forward(self, waveform):
     x = nn.functional.pad(waveform[:, None], (512, 512), mode="reflect")

@@ -128,23 +128,16 @@ def benchmark_train(config, num_classes: int) -> None:
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
   scales = finetune.learning_rate_scales(model, config, (1, *shape))
   tx = optim.create_optimizer(config.train, scales)
-  state = parallel.replicate(steps.create_state(model, tx, config.seed, (1, *shape)))
-  train_step = parallel.pmap(
-    functools.partial(
-      steps.train_step,
-      model=model,
-      tx=tx,
-      schedule=optim.learning_rate_schedule(config.train),
-      seed=config.seed,
-      is_frozen=lambda _: False,
-      accumulation_steps=config.train.accumulation_steps,
-      axis_name=parallel.AXIS,
-    )
-  )
+  with_ema = config.train.ema_decay > 0
+  state = steps.create_state(model, tx, config.seed, (1, *shape), with_ema=with_ema)
+  state = parallel.replicate(state)
   rng = np.random.default_rng(0)
   size = config.train.batch_size
   inputs = rng.normal(-40, 15, (size, *shape)).astype(np.float32)
   labels = (rng.random((size, num_classes)) < 0.1).astype(np.float32)
+  train_step = parallel.pmap(
+    steps.create_train_step(config, model, tx, scales, labels, parallel.AXIS)
+  )
   batch = parallel.shard({"inputs": inputs, "labels": labels})
 
   def run(num_steps):

@@ -40,7 +40,8 @@ def convert_file(
     path: PANNs' file.
     output: where to.
     model: the architecture, if it is not to be recognised.
-    class_names_file: names of the classes, one a line, if not AudioSet's.
+    class_names_file: names of the classes, one a line, or a model directory that has
+      the same classes, if they are not AudioSet's.
     overwrite: whether to replace a model directory that is there.
 
   Raises:
@@ -54,7 +55,8 @@ def convert_file(
   shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
   try:
     name = choose_architecture(shapes, model, path)
-    table = tables.TABLES[name](convert.num_classes(shapes))
+    widths = convert.find_widths(shapes, name)
+    table = tables.TABLES[name](convert.num_classes(shapes), **widths)
     faults = convert.find_faults(shapes, table)
   except UserError as error:
     raise UserError(f"{path}: {error}") from error
@@ -62,7 +64,7 @@ def convert_file(
     raise UserError(f"{path} is not of {name}: {convert.describe_faults(faults)}")
   names = choose_class_names(convert.num_classes(shapes), class_names_file)
 
-  created = panns.create(name, num_classes=len(names))
+  created = panns.create(name, num_classes=len(names), **widths)
   variables, rest = convert.to_flax(_drain(state_dict), table)
   _keep_what_differs(rest, created.front_end)
   description = checkpoint.ModelDescription(
@@ -151,7 +153,7 @@ def choose_architecture(shapes: convert.Shapes, model: str | None, path: Path) -
 
 
 def choose_class_names(num_classes: int, path: str | None) -> list[str]:
-  """Returns the classes' names, from a file or AudioSet's.
+  """Returns the classes' names: from a file, a model directory's, or AudioSet's.
 
   Raises:
     UserError: there are not as many names as classes.
@@ -164,9 +166,12 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
         "their names with --class_names=FILE, one a line"
       )
     return names
-  if not Path(path).is_file():
+  if (Path(path) / "model.json").is_file():
+    names = checkpoint.read_description(Path(path)).class_names
+  elif Path(path).is_file():
+    names = Path(path).read_text(encoding="utf-8").splitlines()
+  else:
     raise UserError(f"--class_names: there is no file {path}")
-  names = Path(path).read_text(encoding="utf-8").splitlines()
   if len(names) != num_classes:
     raise UserError(f"{path} has {len(names)} lines for {num_classes} classes")
   return names
@@ -210,7 +215,10 @@ def define_flags() -> None:
     "model", None, f"One of {', '.join(tables.TABLES)}, if not to be recognised."
   )
   flags.DEFINE_string(
-    "class_names", None, "File of class names, one a line, if they are not AudioSet's."
+    "class_names",
+    None,
+    "File of class names, one a line, or a model directory of the same classes, if "
+    "they are not AudioSet's.",
   )
   flags.DEFINE_bool("overwrite", False, "Replace an existing model directory.")
 

@@ -37,7 +37,10 @@ def export(directory: Path, output: Path, *, overwrite: bool = False) -> str:
   front_end = mel.LogMelParams(**description.front_end)
   rest = fixed.matrices(front_end.fft_samples, mel.mel_matrix(front_end))
   rest |= variables.pop("pytorch", {})
-  table = tables.TABLES[name](len(description.class_names))
+  widths = {}
+  if name in tables.CNN_BLOCKS:
+    widths = {key: description.fields[key] for key in tables.WIDTHS}
+  table = tables.TABLES[name](len(description.class_names), **widths)
   try:
     state_dict = convert.to_pytorch(variables, table, rest)
   except UserError as error:

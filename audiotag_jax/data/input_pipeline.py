@@ -1,19 +1,18 @@
-"""tf.data pipelines: read -> normalise -> fix length -> log-mel -> batch -> mask.
+"""tf.data pipelines: read -> normalise -> fix length -> noise -> log-mel -> batch.
 
 The training stream at a step is a function of (seed, step) alone, so a resumed run
 starts its stream at its step, at no cost. Evaluation yields every clip once.
 """
 
 import dataclasses
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import ml_collections
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from audiotag_jax.data import splits
+from audiotag_jax.data import noise, sampling, splits
 from audiotag_jax.frontend import logmel_tf, mel
 
 INT16_SCALE = 2.0**-15
@@ -41,9 +40,8 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields the training batches of steps `first_step` to `config.train.num_steps`.
 
-  Epochs follow one another without a gap: every clip is seen once in each, in an
-  order drawn from (seed, epoch). A longer clip's window lies anywhere in it; a shorter
-  clip lies anywhere in its window.
+  Which clips they hold is `data.sampling`'s matter. A longer clip's window lies
+  anywhere in it; a shorter clip lies anywhere in its window.
 
   Args:
     clips: the clips of the split.
@@ -57,11 +55,12 @@ def train_batches(
     classes].
   """
   batch_size, seed = config.train.batch_size, config.seed
+  sample = sampling.create_sampler(config.data.sampling, clips.labels, seed)
 
   def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
     part = process.slice(batch_size)
     positions = step * batch_size + np.arange(part.start, part.stop)
-    return shuffled(positions, len(clips), seed), positions
+    return sample(positions), positions
 
   def window_start(position: tf.Tensor, excess: tf.Tensor) -> tf.Tensor:
     key = (tf.constant(seed, tf.int64), position)
@@ -69,13 +68,19 @@ def train_batches(
     return tf.random.stateless_uniform([], key, low, high + 1, tf.int64)
 
   steps = range(first_step, config.train.num_steps)
-  dataset = _batches(clips, config, rows, steps, window_start)
+  dataset = _batches(
+    clips, config, rows, steps, window_start, mix_noise=_noise_mixer(config)
+  )
   for inputs, labels, _, _ in dataset.as_numpy_iterator():
     yield {"inputs": inputs, "labels": labels}
 
 
 def eval_batches(
-  clips: splits.ClipIndex, config: ml_collections.ConfigDict, *, process: Process
+  clips: splits.ClipIndex,
+  config: ml_collections.ConfigDict,
+  *,
+  process: Process,
+  perturb: Callable[[np.ndarray, str], np.ndarray] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields every clip once, in one window or in several, padded to whole batches.
 
@@ -83,6 +88,8 @@ def eval_batches(
     clips: the clips of the split.
     config: the config.
     process: the part of each batch to read.
+    perturb: maps a recording <float32>[samples], before it is normalised and cut, and
+      its fname to what is heard of it, as long as `clips.num_samples` says.
 
   Yields:
     `inputs` and `labels` as in training, `clip` <int32>[local_batch] (position in
@@ -101,7 +108,7 @@ def eval_batches(
     return tf.gather(start, tf.maximum(window, 0))
 
   steps = range(num_eval_batches(clips, config))
-  dataset = _batches(clips, config, rows, steps, window_start)
+  dataset = _batches(clips, config, rows, steps, window_start, perturb=perturb)
   for inputs, labels, clip_of_row, window in dataset.as_numpy_iterator():
     mask = (window >= 0).astype(np.float32)
     clip_of_row = clip_of_row.astype(np.int32)
@@ -146,31 +153,25 @@ def inputs_shape(config: ml_collections.ConfigDict) -> tuple[int, ...]:
   return params.num_frames(clip_samples(config)), params.num_mels
 
 
-def shuffled(positions: np.ndarray, num_clips: int, seed: int) -> np.ndarray:
-  """Maps positions in the endless training stream to clips.
+def _noise_mixer(config: ml_collections.ConfigDict) -> Callable | None:
+  """Returns the map from (waveform, position in the stream) to the noisy waveform."""
+  settings = config.augment
+  if not settings.noise_dir:
+    return None
+  recordings = noise.read_folder(settings.noise_dir, config.frontend.sample_rate_hz)
 
-  Args:
-    positions: <int64>[batch]; those of epoch e lie from e * num_clips on.
-    num_clips: clips in an epoch.
-    seed: what the order of each epoch is drawn from.
+  def mix(waveform: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    # Below zero, so that they are other draws than the window's.
+    key = (tf.constant(config.seed, tf.int64), -1 - position)
+    share, snr_db = settings.noise_share, settings.noise_snr_db
+    return noise.add_noise(waveform, recordings, key, share, snr_db)
 
-  Returns:
-    <int64>[batch] in [0, num_clips).
-  """
-  epochs, offsets = np.divmod(positions, num_clips)
-  clips = np.empty_like(positions)
-  for epoch in np.unique(epochs):
-    of_epoch = epochs == epoch
-    clips[of_epoch] = _epoch_order(seed, int(epoch), num_clips)[offsets[of_epoch]]
-  return clips
+  return mix
 
 
-@functools.lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, num_clips: int) -> np.ndarray:
-  return np.random.default_rng((seed, epoch)).permutation(num_clips)
-
-
-def _batches(clips, config, rows, steps: range, window_start) -> tf.data.Dataset:
+def _batches(
+  clips, config, rows, steps: range, window_start, *, perturb=None, mix_noise=None
+) -> tf.data.Dataset:
   """Builds the pipeline that training and evaluation share.
 
   Args:
@@ -180,6 +181,8 @@ def _batches(clips, config, rows, steps: range, window_start) -> tf.data.Dataset
     steps: the steps to yield.
     window_start: maps (draw, samples in excess of the fixed length) to where a row
       starts in its clip, in the graph.
+    perturb: see `eval_batches`.
+    mix_noise: maps (waveform, draw) to the waveform with background noise, if given.
 
   Returns:
     A dataset of (inputs, labels, clip, draw), a batch of rows each.
@@ -190,11 +193,20 @@ def _batches(clips, config, rows, steps: range, window_start) -> tf.data.Dataset
     clip, draw = rows(int(step))
     return np.array(clips.read(clip), object), clips.labels[clip], clip, draw
 
+  def perturb_clip(waveform, clip):
+    return perturb(waveform, str(clips.fname[clip]))
+
   def transform(record, labels, clip, draw):
-    waveform = decode(record, clips.features, config.data)
+    waveform = decode(record, clips.features)
+    if perturb is not None:
+      waveform = tf.numpy_function(perturb_clip, [waveform, clip], tf.float32)
+      waveform = tf.ensure_shape(waveform, [None])
+    waveform = normalize(waveform, config.data)
     length = clip_samples(config)
     start = window_start(draw, tf.size(waveform, tf.int64) - length)
     waveform = fix_length(waveform, length, start, config.data.pad)
+    if mix_noise:
+      waveform = mix_noise(waveform, draw)
     if config.data.features == "log_mel":
       waveform = logmel_tf.log_mel(waveform, params)
     return waveform, labels, clip, draw
@@ -223,17 +235,14 @@ def read_waveform(
   clips: splits.ClipIndex, clip: int, data: ml_collections.ConfigDict
 ) -> tf.Tensor:
   """Reads one clip's normalised waveform <float32>[samples] at full length."""
-  return decode(clips.read(np.array([clip]))[0], clips.features, data)
+  recording = decode(clips.read(np.array([clip]))[0], clips.features)
+  return normalize(recording, data)
 
 
-def decode(
-  record: tf.Tensor,
-  features: tfds.features.FeaturesDict,
-  data: ml_collections.ConfigDict,
-) -> tf.Tensor:
-  """Decodes an example to its normalised waveform <float32>[samples]."""
+def decode(record: tf.Tensor, features: tfds.features.FeaturesDict) -> tf.Tensor:
+  """Decodes an example to its waveform <float32>[samples], full scale at 1."""
   audio = features.deserialize_example(record)["audio"]
-  return normalize(tf.cast(audio, tf.float32) * INT16_SCALE, data)
+  return tf.cast(audio, tf.float32) * INT16_SCALE
 
 
 def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor:

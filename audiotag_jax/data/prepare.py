@@ -8,9 +8,6 @@ from absl import logging
 
 from audiotag_jax.data import fsd50k, soundscapes
 
-# The demo set is the same for every seed that a model is trained with.
-SOUNDSCAPES_SEED = 0
-
 
 def prepare(config: ml_collections.ConfigDict) -> fsd50k.PreparedSet:
   """Prepares the data set of a config, unless that has been done.
@@ -27,7 +24,7 @@ def prepare(config: ml_collections.ConfigDict) -> fsd50k.PreparedSet:
       num_train=data.num_train,
       num_val=data.num_val,
       num_eval=data.num_eval,
-      seed=SOUNDSCAPES_SEED,
+      seed=data.soundscapes_seed,
     )
   sample_rate_hz = config.frontend.sample_rate_hz
   prepared = fsd50k.prepare(
@@ -45,4 +42,5 @@ def soundscapes_dir(data: ml_collections.ConfigDict) -> Path:
   if data.source_dir:
     return Path(data.source_dir)
   root = Path(data.data_dir or tfds.core.constants.DATA_DIR).expanduser()
-  return root / f"soundscapes-{data.num_train}-{data.num_val}-{data.num_eval}"
+  seed = f"-seed{data.soundscapes_seed}" if data.soundscapes_seed else ""
+  return root / f"soundscapes-{data.num_train}-{data.num_val}-{data.num_eval}{seed}"

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Predictions:
     labels: <uint8>[clips, classes].
     classes: <str>[classes].
     duration_s: <float32>[clips].
-    loss: the mean binary cross-entropy.
+    loss: the mean binary cross-entropy; of an ensemble, its members' mean.
   """
 
   fname: np.ndarray
@@ -62,6 +62,8 @@ def predict(
   variables: Any,
   clips: splits.ClipIndex,
   config: ml_collections.ConfigDict,
+  *,
+  perturb: Callable[[np.ndarray, str], np.ndarray] | None = None,
 ) -> Predictions:
   """Scores every clip of a split; a clip's score is the mean over its windows.
 
@@ -70,11 +72,14 @@ def predict(
     variables: replicated `params` and `batch_stats`.
     clips: the clips.
     config: the config.
+    perturb: what is done to each recording first; see `input_pipeline.eval_batches`.
   """
   scores = np.zeros(clips.labels.shape, np.float64)
   num_windows = np.zeros(len(clips), np.int64)
   total_loss = 0.0
-  batches = input_pipeline.eval_batches(clips, config, process=this_process())
+  batches = input_pipeline.eval_batches(
+    clips, config, process=this_process(), perturb=perturb
+  )
   num_batches = input_pipeline.num_eval_batches(clips, config)
   for batch in tqdm(batches, "evaluating", num_batches, leave=False, disable=None):
     rows = parallel.gather(eval_step(variables, parallel.shard(batch)))
@@ -90,6 +95,13 @@ def predict(
     duration_s=(clips.num_samples / config.frontend.sample_rate_hz).astype(np.float32),
     loss=total_loss / int(num_windows.sum()),
   )
+
+
+def mean_scores(members: Sequence[Predictions]) -> Predictions:
+  """The ensemble of several models' scores of the same clips: their mean."""
+  scores = np.mean([member.scores for member in members], axis=0, dtype=np.float64)
+  loss = float(np.mean([member.loss for member in members]))
+  return dataclasses.replace(members[0], scores=scores.astype(np.float32), loss=loss)
 
 
 def this_process() -> input_pipeline.Process:
@@ -143,7 +155,7 @@ def write_results(
     val: the scores of val, to tune thresholds on; None where val is the scored split.
     run_name: the key in performance.json.
     threshold: the score from which a class counts as present.
-    facts: `model`, `split`, `step` and `params` of the run.
+    facts: `model`, `split`, `checkpoint`, `step` and `params` of the run.
 
   Returns:
     The run's entry in performance.json.
@@ -171,13 +183,14 @@ def write_results(
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
         writer.writerow([*row, threshold])
 
-  files.write_whole(results_dir / "performance.json", write_performance)
-  files.write_whole(results_dir / "per_class.csv", write_per_class)
-  _write_predictions(results_dir / "predictions.npz", predictions)
   val_path = results_dir / "val_predictions.npz"
   val_path.unlink(missing_ok=True)
   if val is not None:
     _write_predictions(val_path, val)
+  files.write_whole(results_dir / "performance.json", write_performance)
+  files.write_whole(results_dir / "per_class.csv", write_per_class)
+  # The last: whoever finds it finds the others.
+  _write_predictions(results_dir / "predictions.npz", predictions)
   return entry
 
 

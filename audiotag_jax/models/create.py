@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from audiotag_jax.frontend.mel import LogMelParams
-from audiotag_jax.models import crnn, panns
+from audiotag_jax.models import crnn, layers, panns
+from audiotag_jax.panns.tables import WIDTHS
 
 
 def create_model(
@@ -25,17 +26,30 @@ def create_model(
   Raises:
     UserError: there is no such model.
   """
-  create, fields = partial(panns.create, config.model.name), config.panns
+  create, fields = partial(panns.create, config.model.name), panns_fields(config.panns)
   if config.model.name == "crnn":
     create, fields = crnn.CRNN, config.crnn
   return create(
     num_classes=num_classes,
     front_end=LogMelParams(**config.frontend),
+    spec_augment=_spec_augment(config.augment),
     freeze_norm=config.finetune.mode in ("linear", "last_blocks"),
     axis_name=axis_name,
     dtype=jnp.dtype(config.model.dtype),
     **fields,
   )
+
+
+def _spec_augment(augment: ml_collections.ConfigDict) -> layers.SpecAugment | None:
+  if not (augment.time_stripes or augment.mel_stripes):
+    return None
+  names = [field.name for field in dataclasses.fields(layers.SpecAugment)]
+  return layers.SpecAugment(**{name: augment[name] for name in names})
+
+
+def panns_fields(section: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns `config.panns` as fields of a module, without widths that are not set."""
+  return {key: value for key, value in section.items() if value or key not in WIDTHS}
 
 
 def described_fields(model: nn.Module) -> dict[str, Any]:
@@ -44,7 +58,8 @@ def described_fields(model: nn.Module) -> dict[str, Any]:
   Those of them that are described elsewhere, or are no part of a model, are left out.
   """
   elsewhere = {
-    *("num_classes", "front_end", "freeze_norm", "axis_name", "dtype", "parent", "name")
+    *("num_classes", "front_end", "spec_augment", "freeze_norm"),
+    *("axis_name", "dtype", "parent", "name"),
   }
   names = {field.name for field in dataclasses.fields(model)} - elsewhere
   values = {name: getattr(model, name) for name in sorted(names)}

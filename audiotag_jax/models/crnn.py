@@ -27,6 +27,7 @@ class CRNN(nn.Module):
     pooling: how frames become a clip: see `layers.pool_frames`.
     conv_dropout: share of activations dropped after each block.
     dropout: share of activations dropped before the classifier.
+    spec_augment: the stripes of the log-mel that training drops, if any.
     freeze_norm: whether BatchNorm's statistics stay as they are in training.
     axis_name: axis that BatchNorm's statistics are averaged over in training.
     dtype: type that is computed in; parameters and logits are float32.
@@ -42,6 +43,7 @@ class CRNN(nn.Module):
   pooling: str
   conv_dropout: float
   dropout: float
+  spec_augment: layers.SpecAugment | None = None
   freeze_norm: bool = False
   axis_name: str | None = None
   dtype: Any = jnp.float32
@@ -75,7 +77,10 @@ class CRNN(nn.Module):
     )
     drop = partial(nn.Dropout, deterministic=not train)
 
-    x = norm(name="input_norm")(log_mel)[..., None]
+    x = norm(name="input_norm")(log_mel)
+    if train and self.spec_augment:
+      x = self.spec_augment(self.make_rng("dropout"), x)
+    x = x[..., None]
     windows = zip(self.time_pooling, self.mel_pooling, strict=True)
     for i, (filters, window) in enumerate(zip(self.filters, windows, strict=True)):
       x = conv(filters, name=f"conv{i}")(x)

@@ -1,5 +1,6 @@
 """Layers that models share: recurrence and pooling over frames."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -62,6 +63,57 @@ def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
   frames, mels = frames // window[0], mels // window[1]
   x = x[:, : frames * window[0], : mels * window[1]]
   return x.reshape(batch, frames, window[0], mels, window[1], channels).max(axis=(2, 4))
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecAugment:
+  """Stripes along time and frequency that training drops (Park et al. 2019).
+
+  Attributes:
+    time_stripes: stripes along time.
+    time_stripe_frames: bound of their width.
+    mel_stripes: stripes along frequency.
+    mel_stripe_bands: bound of their width.
+  """
+
+  time_stripes: int
+  time_stripe_frames: int
+  mel_stripes: int
+  mel_stripe_bands: int
+
+  def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
+    """Sets stripes of normalised log-mels <float>[batch, frames, mels] to zero."""
+    time_key, mel_key = jax.random.split(key)
+    x = drop_stripes(time_key, x, 1, self.time_stripes, self.time_stripe_frames)
+    return drop_stripes(mel_key, x, 2, self.mel_stripes, self.mel_stripe_bands)
+
+
+def drop_stripes(
+  key: jax.Array, x: jax.Array, axis: int, num_stripes: int, width: int
+) -> jax.Array:
+  """Sets stripes along an axis of each example to zero.
+
+  As in torchlibrosa: a stripe is 0 to `width` - 1 wide, and stripes may overlap.
+
+  Args:
+    key: a JAX random key.
+    x: <float>[batch, …].
+    axis: axis that the stripes lie along.
+    num_stripes: stripes of each example.
+    width: bound of a stripe's width.
+
+  Returns:
+    <float>[batch, …].
+  """
+  size = x.shape[axis]
+  width_key, start_key = jax.random.split(key)
+  shape = (x.shape[0], num_stripes, 1)
+  widths = jax.random.randint(width_key, shape, 0, max(1, min(width, size)))
+  starts = jax.random.randint(start_key, shape, 0, size - widths)
+  positions = jnp.arange(size)
+  dropped = ((starts <= positions) & (positions < starts + widths)).any(axis=1)
+  others = [i for i in range(1, x.ndim) if i != axis]
+  return jnp.where(jnp.expand_dims(dropped, others), jnp.zeros((), x.dtype), x)
 
 
 def pool_frames(

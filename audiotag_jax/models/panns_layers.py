@@ -15,12 +15,7 @@ import jax.numpy as jnp
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import logmel_jax, mel
-
-# SpecAugment in PANNs: stripes of fewer than 64 frames and than an eighth of the mel
-# bands, two of each.
-TIME_STRIPE_FRAMES = 64
-MEL_STRIPE_SHARE = 8
-NUM_STRIPES = 2
+from audiotag_jax.models import layers
 
 # What the reference draws its kernels from; its biases start at zero.
 kernel_init = nn.initializers.xavier_uniform()
@@ -51,7 +46,7 @@ class PannsModel(nn.Module):
     embedding_dim: units of `fc1`.
     conv_dropout: share of activations dropped after each convolution block.
     dropout: share of activations dropped before and after `fc1`.
-    spec_augment: whether stripes of the log-mel are dropped in training.
+    spec_augment: the stripes of the log-mel that training drops, if any.
     freeze_norm: whether BatchNorm's statistics stay as they are in training.
     axis_name: axis that BatchNorm's statistics are averaged over in training.
     dtype: type that is computed in; parameters, the head and logits are float32.
@@ -62,7 +57,7 @@ class PannsModel(nn.Module):
   embedding_dim: int = 2048
   conv_dropout: float = 0.2
   dropout: float = 0.5
-  spec_augment: bool = True
+  spec_augment: layers.SpecAugment | None = None
   freeze_norm: bool = False
   axis_name: str | None = None
   dtype: Any = jnp.float32
@@ -117,9 +112,7 @@ class PannsModel(nn.Module):
     """`bn0` over the mel axis, then SpecAugment: <float>[batch, frames, mels, 1]."""
     x = ops.norm(name="bn0")(log_mel)
     if train and self.spec_augment:
-      mel_stripe = log_mel.shape[2] // MEL_STRIPE_SHARE
-      x = drop_stripes(self.make_rng("dropout"), x, 1, TIME_STRIPE_FRAMES)
-      x = drop_stripes(self.make_rng("dropout"), x, 2, mel_stripe)
+      x = self.spec_augment(self.make_rng("dropout"), x)
     return x[..., None]
 
   def clip_outputs(self, x: jax.Array, ops: Ops) -> dict[str, jax.Array]:
@@ -192,28 +185,3 @@ def avg_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
 def max_pool(x: jax.Array, window: int, padding: int = 0) -> jax.Array:
   """Maximum over windows of time side by side, <float>[batch, frames, channels]."""
   return nn.max_pool(x, (window,), strides=(window,), padding=[(padding, padding)])
-
-
-def drop_stripes(key: jax.Array, x: jax.Array, axis: int, width: int) -> jax.Array:
-  """Sets `NUM_STRIPES` stripes along an axis of each example to zero.
-
-  As in torchlibrosa: a stripe is 0 to `width` - 1 wide, and stripes may overlap.
-
-  Args:
-    key: a JAX random key.
-    x: <float>[batch, …].
-    axis: axis that the stripes lie along.
-    width: bound of a stripe's width.
-
-  Returns:
-    <float>[batch, …].
-  """
-  size = x.shape[axis]
-  width_key, start_key = jax.random.split(key)
-  shape = (x.shape[0], NUM_STRIPES, 1)
-  widths = jax.random.randint(width_key, shape, 0, min(width, size))
-  starts = jax.random.randint(start_key, shape, 0, size - widths)
-  positions = jnp.arange(size)
-  dropped = ((starts <= positions) & (positions < starts + widths)).any(axis=1)
-  others = [i for i in range(1, x.ndim) if i != axis]
-  return jnp.where(jnp.expand_dims(dropped, others), jnp.zeros((), x.dtype), x)

@@ -32,7 +32,8 @@ def num_classes(shapes: Shapes) -> int:
 def recognize(shapes: Shapes) -> list[str]:
   """Returns the architectures that a state_dict fits, the likeliest first.
 
-  Cnn14 and its DecisionLevelMax and -Avg have the same entries.
+  Cnn14 and its DecisionLevelMax and -Avg have the same entries. What fits none may be
+  one of `tables.CNN_BLOCKS` with other widths.
 
   Raises:
     UserError: it fits none; the message says what sets it apart from the nearest.
@@ -42,6 +43,7 @@ def recognize(shapes: Shapes) -> list[str]:
     name: find_faults(shapes, table(classes)) for name, table in tables.TABLES.items()
   }
   names = [name for name, found in faults.items() if not found]
+  names = names or [name for name in tables.CNN_BLOCKS if find_widths(shapes, name)]
   if not names:
     nearest = min(faults, key=lambda name: len(faults[name]))
     raise UserError(
@@ -49,6 +51,22 @@ def recognize(shapes: Shapes) -> list[str]:
       f"{describe_faults(faults[nearest])}"
     )
   return names
+
+
+def find_widths(shapes: Shapes, name: str) -> dict[str, Any]:
+  """Returns the `tables.WIDTHS` of a state_dict that are not the architecture's own.
+
+  They are empty if it has the architecture's own, or would not fit with others.
+  """
+  classes, num_blocks = num_classes(shapes), tables.CNN_BLOCKS.get(name, 0)
+  keys = [f"conv_block{i}.conv1.weight" for i in range(1, num_blocks + 1)]
+  keys.append("fc1.weight")
+  if not num_blocks or not all(shapes.get(key) for key in keys):
+    return {}
+  *filters, embedding_dim = (shapes[key][0] for key in keys)
+  widths = {"filters": tuple(filters), "embedding_dim": embedding_dim}
+  table, own = tables.TABLES[name](classes, **widths), tables.TABLES[name](classes)
+  return {} if table == own or find_faults(shapes, table) else widths
 
 
 def find_faults(shapes: Shapes, table: tables.Table) -> list[str]:

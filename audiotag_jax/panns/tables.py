@@ -271,6 +271,12 @@ def _wavegram(num_classes: int, bands: int, num_mels: int, with_log_mel: bool) -
   ]
 
 
+# The architectures that are also made with other widths than their own, and how many
+# blocks they have.
+CNN_BLOCKS = {"Cnn6": 4, "Cnn10": 4, "Cnn14": 6}
+# Their widths, as fields of the module and arguments of the table.
+WIDTHS = ("filters", "embedding_dim")
+
 _SMALL = {"filters": (64, 128, 256, 512), "embedding_dim": 512}
 _LEENET11 = ((64, 64, 64, 128, 128, 128, 128, 128, 256), 1, 512)
 _LEENET24 = ((64, 96, 128, 128, 256, 256, 512, 512, 1024), 2, 1024)

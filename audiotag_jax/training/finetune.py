@@ -15,6 +15,8 @@ from absl import logging
 from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
+from audiotag_jax.models.create import create_model, described_fields
+from audiotag_jax.panns.tables import CNN_BLOCKS, WIDTHS
 from audiotag_jax.training.steps import TrainState
 
 # Layers whose shapes follow from the number of classes.
@@ -39,6 +41,7 @@ def load_backbone(state: TrainState, config: ml_collections.ConfigDict) -> Train
       f"config.init_from {directory} is of {description.architecture}, not "
       f"{config.model.name}: give --config.model.name={description.architecture}"
     )
+  _check_widths(description.fields, config)
   _check_front_end(description.front_end, config)
   params = _take(saved["params"], state.params, directory)
   batch_stats = _take(saved["batch_stats"], state.batch_stats, directory)
@@ -47,21 +50,43 @@ def load_backbone(state: TrainState, config: ml_collections.ConfigDict) -> Train
     num_params = sum(x.size for x in jax.tree.leaves(layer))
     origin = "new" if name in HEAD else f"from {source}"
     logging.info("%s: %d parameters, %s.", name, num_params, origin)
-  return state.replace(params=params, batch_stats=batch_stats)
+  ema = {"params": params, "batch_stats": batch_stats} if state.ema else {}
+  return state.replace(params=params, batch_stats=batch_stats, ema=ema)
 
 
 def _check_front_end(
   theirs: Mapping[str, Any], config: ml_collections.ConfigDict
 ) -> None:
   ours = dataclasses.asdict(LogMelParams(**config.frontend))
+  _check_section("frontend", ours, theirs, config.init_from)
+
+
+def _check_widths(theirs: Mapping[str, Any], config: ml_collections.ConfigDict) -> None:
+  if config.model.name in CNN_BLOCKS:
+    model = create_model(config, num_classes=1, axis_name=None)
+    ours = {key: described_fields(model)[key] for key in WIDTHS}
+    _check_section("panns", ours, theirs, config.init_from)
+
+
+def _check_section(
+  section: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], init_from: str
+) -> None:
+  """Raises `UserError` if a model directory was made with other values than `ours`."""
   differing = [key for key in ours if ours[key] != theirs.get(key)]
   if differing:
     listed = ", ".join(f"{key} {ours[key]}, not {theirs.get(key)}" for key in differing)
-    flags = " ".join(f"--config.frontend.{key}={theirs.get(key)}" for key in differing)
+    flags = " ".join(
+      f"--config.{section}.{key}={_as_flag(theirs.get(key))}" for key in differing
+    )
     raise UserError(
-      f"config.frontend differs from what {config.init_from} was trained with: "
+      f"config.{section} differs from what {init_from} was trained with: "
       f"{listed}; give {flags}"
     )
+
+
+def _as_flag(value: Any) -> str:
+  """A value as the command line takes it."""
+  return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _take(saved: Mapping[str, Any], new: Mapping[str, Any], directory: Path) -> Any:

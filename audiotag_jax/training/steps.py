@@ -1,16 +1,20 @@
 """One step of training, one of evaluation: pure functions, for pmap."""
 
+import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import ml_collections
+import numpy as np
 import optax
 
-from audiotag_jax.training import losses
+from audiotag_jax.data import augment as augment_lib
+from audiotag_jax.training import losses, optim
 
 
 @flax.struct.dataclass
@@ -21,6 +25,13 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: optax.OptState
+  # The moving average of `params` and `batch_stats`; empty if there is none.
+  ema: Any
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What is evaluated: the moving average, if there is one."""
+    return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def create_state(
@@ -28,6 +39,8 @@ def create_state(
   tx: optax.GradientTransformation,
   seed: int,
   inputs_shape: tuple[int, ...],
+  *,
+  with_ema: bool = False,
 ) -> TrainState:
   """Draws a model's initial state.
 
@@ -36,6 +49,7 @@ def create_state(
     tx: the optimizer.
     seed: what the parameters are drawn from.
     inputs_shape: (batch, frames, mels) or (batch, samples).
+    with_ema: whether a moving average is kept.
   """
 
   def init() -> TrainState:
@@ -43,9 +57,44 @@ def create_state(
     variables = model.init(jax.random.key(seed), inputs, train=False)
     params = variables["params"]
     batch_stats = variables.get("batch_stats", {})
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, tx.init(params))
+    ema = {"params": params, "batch_stats": batch_stats} if with_ema else {}
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step, params, batch_stats, tx.init(params), ema)
 
   return jax.jit(init)()
+
+
+def create_train_step(
+  config: ml_collections.ConfigDict,
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  scales: Mapping[str, float],
+  train_labels: np.ndarray,
+  axis_name: str,
+) -> Callable:
+  """Returns `train_step` as a recipe says: a map from (state, batch), for pmap.
+
+  Args:
+    config: the config.
+    model: the model.
+    tx: the optimizer.
+    scales: the share of the learning rate that each layer gets; 0 if it is frozen.
+    train_labels: <uint8>[clips, classes] of the training clips.
+    axis_name: the axis of the devices.
+  """
+  return functools.partial(
+    train_step,
+    model=model,
+    tx=tx,
+    schedule=optim.learning_rate_schedule(config.train),
+    seed=config.seed,
+    is_frozen=lambda layer: scales[layer] == 0.0,
+    augment=functools.partial(augment_lib.augment, config=config),
+    loss=losses.create_loss(config.loss, train_labels),
+    accumulation_steps=config.train.accumulation_steps,
+    ema_decay=config.train.ema_decay,
+    axis_name=axis_name,
+  )
 
 
 def train_step(
@@ -57,7 +106,10 @@ def train_step(
   schedule: optax.Schedule,
   seed: int,
   is_frozen: Callable[[str], bool],
+  augment: Callable[[jax.Array, dict], dict],
+  loss: losses.Loss,
   accumulation_steps: int,
+  ema_decay: float,
   axis_name: str,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """Takes one optimizer step on each device's share of a batch.
@@ -71,7 +123,10 @@ def train_step(
     schedule: the learning rate by step, to report.
     seed: what dropout is drawn from, with the step and the device.
     is_frozen: whether a layer of the model, by its name, is not trained.
+    augment: maps a key and a batch to the batch to train on.
+    loss: maps logits and labels to a loss for each clip.
     accumulation_steps: equal parts that the batch is cut into, one after the other.
+    ema_decay: decay of the moving average, if the state has one.
     axis_name: the axis of the devices.
 
   Returns:
@@ -80,6 +135,8 @@ def train_step(
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+  augment_key, *keys = jax.random.split(key, 1 + accumulation_steps)
+  batch = augment(augment_key, batch)
 
   def loss_fn(params, batch_stats, part, key):
     params = {
@@ -93,32 +150,43 @@ def train_step(
       rngs={"dropout": key},
       mutable=["batch_stats"],
     )
-    loss = losses.binary_cross_entropy(outputs["logits"], part["labels"]).mean()
-    return loss, updates.get("batch_stats", batch_stats)
+    mean_loss = loss(outputs["logits"], part["labels"]).mean()
+    return mean_loss, updates.get("batch_stats", batch_stats)
 
   # Unrolled: XLA's convolutions on a CPU run a hundred times slower inside a scan.
-  keys = jax.random.split(key, accumulation_steps)
   parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
-  loss, grads = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
+  sums = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
   batch_stats = state.batch_stats
   for i in range(accumulation_steps):
     part = jax.tree.map(operator.itemgetter(i), parts)
     (part_loss, batch_stats), part_grads = jax.value_and_grad(loss_fn, has_aux=True)(
       state.params, batch_stats, part, keys[i]
     )
-    loss, grads = jax.tree.map(jnp.add, (loss, grads), (part_loss, part_grads))
-  loss, grads = jax.tree.map(lambda x: x / accumulation_steps, (loss, grads))
+    sums = jax.tree.map(jnp.add, sums, (part_loss, part_grads))
+  means = jax.tree.map(lambda x: x / accumulation_steps, sums)
   # BatchNorm has averaged its statistics over the devices already.
-  loss, grads = jax.lax.pmean((loss, grads), axis_name)
+  mean_loss, grads = jax.lax.pmean(means, axis_name)
 
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   metrics = {
-    "loss": loss,
+    "loss": mean_loss,
     "grad_norm": optax.tree.norm(grads),
     "learning_rate": schedule(state.step),
   }
   params = optax.apply_updates(state.params, updates)
-  return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+  new = {"params": params, "batch_stats": batch_stats}
+  ema = _moved(state.ema, new, ema_decay, state.step) if state.ema else {}
+  return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+
+def _moved(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
+  """A moving average after one more step.
+
+  It is young at first, and so leans less on what it has seen: the decay of step t is at
+  most (1 + t) / (10 + t), as in tf.train.ExponentialMovingAverage.
+  """
+  decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda x, y: decay * x + (1.0 - decay) * y, ema, new)
 
 
 def eval_step(

@@ -92,9 +92,8 @@ class Run:
   def results(self) -> Path:
     return self.workdir / "results"
 
-  def predict(self, state: steps.TrainState, split: str) -> evaluate.Predictions:
-    """Scores a split with a replicated state."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+  def predict(self, variables: dict[str, Any], split: str) -> evaluate.Predictions:
+    """Scores a split with replicated `params` and `batch_stats`."""
     return evaluate.predict(self.eval_step, variables, self.splits[split], self.config)
 
 
@@ -131,7 +130,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
     model=model,
     scales=scales,
     tx=optim.create_optimizer(config.train, scales),
-    checkpoints=checkpoint.RunCheckpoints(workdir),
+    checkpoints=checkpoint.RunCheckpoints(workdir, config.train.keep_checkpoints),
     eval_step=parallel.pmap(functools.partial(steps.eval_step, model=model)),
   )
 
@@ -168,7 +167,13 @@ def _write_json(path: Path, value: Any) -> None:
 def init_state(run: Run) -> steps.TrainState:
   """Draws the run's initial state, on the host."""
   shape = (1, *input_pipeline.inputs_shape(run.config))
-  state = steps.create_state(run.model, run.tx, run.config.seed, shape)
+  state = steps.create_state(
+    run.model,
+    run.tx,
+    run.config.seed,
+    shape,
+    with_ema=run.config.train.ema_decay > 0,
+  )
   return jax.tree.map(np.asarray, state)
 
 
@@ -239,16 +244,10 @@ def train_batches(run: Run, first_step: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def pmap_train_step(run: Run) -> Callable:
-  """`steps.train_step` of a run, pmapped; it reuses the buffers of the old state."""
-  train_step = functools.partial(
-    steps.train_step,
-    model=run.model,
-    tx=run.tx,
-    schedule=optim.learning_rate_schedule(run.config.train),
-    seed=run.config.seed,
-    is_frozen=lambda layer: run.scales[layer] == 0.0,
-    accumulation_steps=run.config.train.accumulation_steps,
-    axis_name=parallel.AXIS,
+  """The run's training step, pmapped; it reuses the buffers of the old state."""
+  labels = run.splits["train"].labels
+  train_step = steps.create_train_step(
+    run.config, run.model, run.tx, run.scales, labels, parallel.AXIS
   )
   return parallel.pmap(train_step, donate_argnums=(0,))
 
@@ -262,7 +261,7 @@ def validate(
   run: Run, state: steps.TrainState, writer: metric_writers.MetricWriter, step: int
 ) -> dict[str, float]:
   """Scores val, writes its metrics and some examples, returns the metrics."""
-  predictions = run.predict(state, "val")
+  predictions = run.predict(state.variables, "val")
   metrics, _ = predictions.metrics(run.config.evaluation.threshold)
   metrics["loss"] = predictions.loss
   writer.write_scalars(step, {f"val/{key}": value for key, value in metrics.items()})
@@ -271,44 +270,73 @@ def validate(
 
 
 def evaluate_checkpoint(run: Run) -> str:
-  """Scores a split with a checkpoint, writes the results, returns their table."""
-  evaluation, name = run.config.evaluation, run.workdir.name
-  step = run.checkpoints.step_of(evaluation.checkpoint)
-  state = run.checkpoints.restore(step, init_state(run))
-  replicated = parallel.replicate(state)
-  predictions = run.predict(replicated, evaluation.split)
+  """Scores a split, writes the results and the model, returns the results' table."""
+  config, evaluation = run.config, run.config.evaluation
+  step, members = evaluated_variables(run)
+  replicated = [parallel.replicate(variables) for variables in members]
+
+  def predict(split: str) -> evaluate.Predictions:
+    return evaluate.mean_scores([run.predict(each, split) for each in replicated])
+
+  predictions = predict(evaluation.split)
   is_val = evaluation.split == "val"
-  val = predictions if is_val else run.predict(replicated, "val")
+  val = predictions if is_val else predict("val")
   if not parallel.is_main_process():
     return ""
-  save_model(run, state, step, val)
+  if len(members) == 1:
+    save_model(run, members[0], step, val)
   entry = evaluate.write_results(
     run.results,
     predictions,
     None if is_val else val,
-    run_name=name,
+    run_name=run.workdir.name,
     threshold=evaluation.threshold,
     facts={
-      "model": run.config.model.name,
+      "model": config.model.name,
       "split": evaluation.split,
+      "checkpoint": evaluation.checkpoint,
       "step": step,
-      "params": sum(x.size for x in jax.tree.leaves(state.params)),
+      "params": sum(x.size for x in jax.tree.leaves(members[0]["params"])),
     },
   )
-  prior = evaluate.label_prior(predictions, run.splits["train"].labels)
-  rows = {f"{name}, at {evaluation.threshold}": entry}
+  return describe_results(run, predictions, entry)
+
+
+def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
+  """Restores what `evaluation.checkpoint` says.
+
+  Returns:
+    The step, the last of several, and the `params` and `batch_stats`: of an ensemble,
+    several.
+  """
+  which, like = run.config.evaluation.checkpoint, init_state(run)
+  several = which in ("average", "ensemble")
+  found = run.checkpoints.steps_of("latest" if several else which)
+  members = [run.checkpoints.restore(step, like).variables for step in found]
+  if which == "average":
+    members = [jax.tree.map(lambda *x: np.mean(x, axis=0), *members)]
+  return found[-1], members
+
+
+def describe_results(
+  run: Run, predictions: evaluate.Predictions, entry: dict[str, Any]
+) -> str:
+  """The results as a table with the chance level, and where they lie."""
+  evaluation = run.config.evaluation
+  rows = {f"{run.workdir.name}, at {evaluation.threshold}": entry}
   for key, title in (
     ("tuned_global", "at a threshold tuned on val"),
     ("tuned_per_class", "at each class's, tuned on val"),
   ):
     if key in entry:
-      rows[title] = {**entry, **entry[key]}
+      rows[title] = entry | entry[key]
+  prior = evaluate.label_prior(predictions, run.splits["train"].labels)
   rows["label prior (chance)"] = prior.metrics(evaluation.threshold)[0]
   num_empty = int((~predictions.labels.any(axis=0)).sum())
   left_out = f"{num_empty} classes without a positive are left out of the means\n"
   return (
     f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
-    f"{evaluation.checkpoint} checkpoint (step {step})\n{report.table(rows)}\n"
+    f"{evaluation.checkpoint} checkpoint (step {entry['step']})\n{report.table(rows)}\n"
     f"{left_out if num_empty else ''}"
     f"Results: {run.results}\n"
     f"Model:   {run.workdir / 'model'}\n"
@@ -317,22 +345,25 @@ def evaluate_checkpoint(run: Run) -> str:
 
 
 def save_model(
-  run: Run, state: steps.TrainState, step: int, val: evaluate.Predictions
+  run: Run, variables: dict[str, Any], step: int, val: evaluate.Predictions
 ) -> None:
-  """Writes a checkpoint's model, as a model directory, to the workdir's model/.
+  """Writes a model directory to the workdir's model/.
 
-  Its thresholds are tuned on `val`, what it scores of val.
+  Its thresholds are tuned on `val`, what the model scores of val.
   """
   description = checkpoint.ModelDescription(
     architecture=run.config.model.name,
     fields=described_fields(run.model),
     front_end=dict(run.config.frontend),
     class_names=list(run.splits["train"].classes),
-    source={"run": run.workdir.name, "step": step},
+    source={
+      "run": run.workdir.name,
+      "step": step,
+      "checkpoint": run.config.evaluation.checkpoint,
+    },
     thresholds={
       "global": thresholds.tune_global(val.scores, val.labels),
       "per_class": thresholds.tune_per_class(val.scores, val.labels).tolist(),
     },
   )
-  variables = {"params": state.params, "batch_stats": state.batch_stats}
   checkpoint.save_model(run.workdir / "model", description, variables, overwrite=True)

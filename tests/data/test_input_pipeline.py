@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import soundfile
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import fsd50k, input_pipeline, splits
+from audiotag_jax.data import fsd50k, input_pipeline, sampling, splits
 from audiotag_jax.frontend import logmel_tf, mel
 
 ONE_PROCESS = input_pipeline.Process()
@@ -62,21 +63,11 @@ def test_shapes_and_types(clips, config):
   assert input_pipeline.inputs_shape(config) == (26, 64)
 
 
-def test_an_epoch_sees_every_clip_once_and_each_epoch_has_its_own_order():
-  positions = np.arange(36)
-  order = input_pipeline.shuffled(positions, 12, seed=0).reshape(3, 12)
-  for epoch in order:
-    assert sorted(epoch) == list(range(12))
-  assert not np.array_equal(order[0], order[1])
-  other_seed = input_pipeline.shuffled(positions, 12, seed=1).reshape(3, 12)
-  assert not np.array_equal(order[0], other_seed[0])
-
-
 def test_labels_stay_with_their_clips(clips, config):
   config.train.batch_size, config.train.num_steps = 12, 1
   config.data.clip_s, config.data.features = 2.5, "waveform"
   batch = train_stream(clips, config)[0]
-  order = input_pipeline.shuffled(np.arange(12), 12, config.seed)
+  order = sampling.shuffled(np.arange(12), 12, config.seed)
   np.testing.assert_array_equal(batch["labels"], clips["train"].labels[order])
   for clip, row in zip(order, batch["inputs"], strict=True):
     waveform = input_pipeline.read_waveform(clips["train"], clip, config.data).numpy()
@@ -110,9 +101,36 @@ def test_training_crops_differ_from_epoch_to_epoch(clips, config):
   long_clip = int(np.argmax(clips["train"].num_samples))
   seen = []
   for step, batch in enumerate(train_stream(clips, config)):
-    order = input_pipeline.shuffled(np.arange(12) + 12 * step, 12, config.seed)
+    order = sampling.shuffled(np.arange(12) + 12 * step, 12, config.seed)
     seen.append(batch["inputs"][list(order).index(long_clip)])
   assert len({x.tobytes() for x in seen}) == 6
+
+
+def test_noise_is_mixed_into_training_alone(clips, config, tmp_path):
+  config.data.features, config.data.normalize = "waveform", "none"
+  quiet = train_stream(clips, config)
+  evaluated = eval_rows(clips, config)
+  noise = np.random.default_rng(0).normal(0, 0.1, 44_100)
+  soundfile.write(tmp_path / "noise.wav", noise, 44_100)
+  config.augment.noise_dir = str(tmp_path)
+  config.augment.noise_snr_db = (10.0, 20.0)
+  noisy = train_stream(clips, config)
+  levels = np.concatenate(
+    [snr_db(a["inputs"], b["inputs"]) for a, b in zip(quiet, noisy, strict=True)]
+  )
+  some = np.isfinite(levels)
+  assert 14 < some.sum() < 34  # half of 48
+  assert levels[some].min() > 9.99
+  assert levels[some].max() < 20.01
+  assert np.ptp(levels[some]) > 5
+  assert_same_batches([eval_rows(clips, config)], [evaluated])
+  assert_same_batches(train_stream(clips, config, first_step=3), noisy[3:])
+
+
+def snr_db(clean, noisy):
+  noise = ((noisy - clean) ** 2).mean(axis=1)
+  with np.errstate(divide="ignore"):
+    return 10 * np.log10((clean**2).mean(axis=1) / noise)
 
 
 def test_evaluation_yields_every_clip_once_padded_and_masked(clips, config):
@@ -195,3 +213,38 @@ def test_normalisation_to_the_peak_or_none(config):
   np.testing.assert_array_equal(
     input_pipeline.normalize(waveform, config.data), waveform
   )
+
+
+def test_a_recording_is_perturbed_before_it_is_normalised_and_cut(clips, config):
+  config.data.features = "waveform"
+  split = clips["eval"]
+  heard = {}
+
+  def perturb(waveform, fname):
+    heard[fname] = waveform
+    return np.square(waveform, dtype=np.float32)
+
+  batches = input_pipeline.eval_batches(
+    split, config, process=ONE_PROCESS, perturb=perturb
+  )
+  inputs = np.concatenate([batch["inputs"] for batch in batches])
+  assert sorted(heard) == sorted(split.fname)
+  for clip, fname in enumerate(split.fname):
+    recording = heard[fname]
+    assert len(recording) == split.num_samples[clip]
+    counts = recording / input_pipeline.INT16_SCALE
+    np.testing.assert_array_equal(counts, np.rint(counts))
+    assert 0.3 < np.abs(recording).max() < 1.0
+    start = max(0, len(recording) - 8_000) // 2
+    squared = np.square(recording) / np.square(recording).max()
+    np.testing.assert_allclose(
+      inputs[clip], np.resize(squared[start:], 8_000), rtol=1e-6
+    )
+
+
+def test_a_perturbation_that_changes_nothing(clips, config):
+  batches = input_pipeline.eval_batches(
+    clips["eval"], config, process=ONE_PROCESS, perturb=lambda waveform, _: waveform
+  )
+  unperturbed = input_pipeline.eval_batches(clips["eval"], config, process=ONE_PROCESS)
+  assert_same_batches(list(batches), list(unperturbed))

@@ -92,3 +92,35 @@ def test_opposite_extremes_pool_by_hand(pooling, expected):
 
   np.testing.assert_allclose(pooled(logits), expected, rtol=1e-5)
   assert jnp.isfinite(jax.grad(pooled)(logits)).all()
+
+
+def test_spec_augment_drops_stripes_as_the_reference():
+  x = jnp.ones((4000, 201, 64))
+  frames = layers.drop_stripes(jax.random.key(1), x, 1, 2, 64)
+  dropped = np.asarray(frames == 0)
+  # Whole frames, of each example others.
+  assert (dropped.all(axis=2) == dropped.any(axis=2)).all()
+  widths = dropped[:, :, 0].sum(axis=1)
+  # Two stripes of 0 to 63 frames, which overlap at times.
+  assert 110 < widths.max() <= 126
+  # Their mean is 2 * 31.5 without the overlap, which takes about a tenth.
+  assert 54 < widths.mean() < 63
+  bands = np.asarray(layers.drop_stripes(jax.random.key(2), x, 2, 2, 8) == 0)
+  assert (bands.all(axis=1) == bands.any(axis=1)).all()
+  assert bands[:, 0].sum(axis=1).max() == 14
+
+
+def test_spec_augment_of_few_frames_leaves_some():
+  x = layers.drop_stripes(jax.random.key(0), jnp.ones((500, 2, 3)), 1, 2, 64)
+  assert (np.asarray(x)[:, :, 0].sum(axis=1) >= 0).all()
+  assert (np.asarray(x) == 1).any(axis=(1, 2)).mean() > 0.5
+
+
+def test_spec_augment_drops_stripes_of_time_and_of_frequency():
+  augment = layers.SpecAugment(1, 20, 1, 10)
+  x = augment(jax.random.key(0), jnp.ones((500, 100, 40)))
+  dropped = np.asarray(x == 0)
+  assert dropped.all(axis=2).sum(axis=1).max() == 19
+  assert dropped.all(axis=1).sum(axis=1).max() == 9
+  off = layers.SpecAugment(0, 20, 0, 10)
+  assert (off(jax.random.key(0), jnp.ones((4, 9, 5))) == 1).all()

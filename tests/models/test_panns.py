@@ -9,7 +9,7 @@ import panns_reference
 import pytest
 
 from audiotag_jax.errors import UserError
-from audiotag_jax.models import panns, panns_layers
+from audiotag_jax.models import layers, panns
 from audiotag_jax.panns import convert, tables
 
 # Architectures that a small test can afford, one of each kind of input.
@@ -177,7 +177,7 @@ def test_computes_in_bfloat16_but_scores_in_float32(name):
 
 
 def test_dropout_after_fc1_is_the_embeddings_alone():
-  model = panns.create("Cnn6", num_classes=4, filters=(8,) * 4, spec_augment=False)
+  model = panns.create("Cnn6", num_classes=4, filters=(8,) * 4)
   model = model.copy(conv_dropout=0.0)
   waveform = panns_reference.waveforms(32_000)
   variables = init(model, waveform)
@@ -232,29 +232,7 @@ def test_layers_that_the_reference_never_applies_keep_their_statistics(
   assert same == set(unused)
 
 
-def test_spec_augment_drops_stripes_as_the_reference():
-  x = jnp.ones((4000, 201, 64))
-  frames = panns_layers.drop_stripes(jax.random.key(1), x, 1, 64)
-  dropped = np.asarray(frames == 0)
-  # Whole frames, of each example others.
-  assert (dropped.all(axis=2) == dropped.any(axis=2)).all()
-  widths = dropped[:, :, 0].sum(axis=1)
-  # Two stripes of 0 to 63 frames, which overlap at times.
-  assert 110 < widths.max() <= 126
-  # Their mean is 2 * 31.5 without the overlap, which takes about a tenth.
-  assert 54 < widths.mean() < 63
-  bands = np.asarray(panns_layers.drop_stripes(jax.random.key(2), x, 2, 8) == 0)
-  assert (bands.all(axis=1) == bands.any(axis=1)).all()
-  assert bands[:, 0].sum(axis=1).max() == 14
-
-
-def test_spec_augment_of_few_frames_leaves_some():
-  x = panns_layers.drop_stripes(jax.random.key(0), jnp.ones((500, 2, 3)), 1, 64)
-  assert (np.asarray(x)[:, :, 0].sum(axis=1) >= 0).all()
-  assert (np.asarray(x) == 1).any(axis=(1, 2)).mean() > 0.5
-
-
-@pytest.mark.parametrize("spec_augment", [True, False])
+@pytest.mark.parametrize("spec_augment", [layers.SpecAugment(2, 64, 2, 8), None])
 def test_spec_augment_is_for_training_and_can_be_turned_off(spec_augment):
   model = panns.create("Cnn6", num_classes=4, filters=(8,) * 4, dropout=0.0)
   model = model.copy(conv_dropout=0.0, spec_augment=spec_augment)
@@ -277,7 +255,7 @@ def test_spec_augment_is_for_training_and_can_be_turned_off(spec_augment):
 
 def test_batch_norm_is_synchronised_over_devices():
   fields = {"filters": (8,) * 4, "dropout": 0.0, "conv_dropout": 0.0}
-  model = panns.create("Cnn6", num_classes=4, spec_augment=False, **fields)
+  model = panns.create("Cnn6", num_classes=4, **fields)
   waveforms = panns_reference.waveforms(32_000, 0.3, 8)
   variables = init(model, waveforms)
 

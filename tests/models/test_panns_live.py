@@ -84,7 +84,7 @@ def torch_step(model, waveforms, labels):
 
 def flax_step(name, variables, waveforms, labels):
   """Loss, gradients, batch statistics and inputs of each norm, of a Flax step."""
-  off = {"dropout": 0.0, "conv_dropout": 0.0, "spec_augment": False}
+  off = {"dropout": 0.0, "conv_dropout": 0.0}
   model = panns.create(name, num_classes=527, **off)
 
   def loss_fn(params):

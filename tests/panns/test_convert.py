@@ -66,6 +66,32 @@ def test_recognizes_the_architecture(name, num_classes):
   assert names == (list(SAME_AS_CNN14) if name in SAME_AS_CNN14 else [name])
 
 
+@pytest.mark.parametrize("name", tables.CNN_BLOCKS)
+def test_recognizes_other_widths_and_reads_them_off(name):
+  filters = tuple(range(2, 2 + tables.CNN_BLOCKS[name]))
+  widths = {"filters": filters, "embedding_dim": 7}
+  shapes = {entry.key: entry.shape for entry in tables.TABLES[name](5, **widths)}
+  assert convert.recognize(shapes) == [name]
+  assert convert.find_widths(shapes, name) == widths
+  others = tables.TABLES.keys() - {name}
+  assert not any(convert.find_widths(shapes, other) for other in others)
+
+
+def test_other_widths_with_a_fault_are_told_as_before():
+  filters = (2, 3, 4, 5)
+  table = tables.TABLES["Cnn6"](5, filters=filters, embedding_dim=7)
+  shapes = {entry.key: entry.shape for entry in table}
+  shapes["conv_block2.conv1.weight"] = (3, 2, 5, 3)
+  with pytest.raises(UserError, match="none of the 26 architectures; of Cnn6, the n"):
+    convert.recognize(shapes)
+  assert convert.find_widths(shapes, "Cnn6") == {}
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_an_architecture_s_own_widths_are_none_of_its(name):
+  assert convert.find_widths(panns_reference.shapes(name), name) == {}
+
+
 def test_what_is_nearly_an_architecture_is_told_the_difference():
   shapes = panns_reference.shapes("Cnn10")
   del shapes["bn0.bias"]

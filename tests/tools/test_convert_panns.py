@@ -90,7 +90,6 @@ def test_what_is_written(cnn6, tmp_path):
       "filters": [64, 128, 256, 512],
       "kernel_size": 5,
       "pooling": "clip",
-      "spec_augment": True,
     },
     "front_end": dataclasses.asdict(panns.FRONT_END),
     "class_names": class_names.audioset_class_names(),

@@ -14,12 +14,15 @@ from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import described_fields
+from audiotag_jax.panns import tables
 from tools import convert_panns, export_pytorch
 
+SLIM = {"filters": (2, 3, 4, 5), "embedding_dim": 6}
 
-def save_own(directory, num_classes, name="Cnn6"):
+
+def save_own(directory, num_classes, name="Cnn6", **widths):
   """A model directory of a model that was made here; returns its variables."""
-  model = panns.create(name, num_classes=num_classes)
+  model = panns.create(name, num_classes=num_classes, **widths)
   waveforms = np.zeros((1, 32_000), np.float32)
   init = jax.jit(lambda: model.init(jax.random.key(0), waveforms, train=False))
   variables = jax.tree.map(np.asarray, init())
@@ -54,11 +57,13 @@ def test_there_and_back_is_bit_equal(own_matrices, tmp_path):
     assert torch.equal(back[key], tensor), key
 
 
-@pytest.mark.parametrize("num_classes", [527, 200])
-def test_a_model_made_here_loads_strictly_and_scores_the_same(num_classes, tmp_path):
-  model, variables = save_own(tmp_path / "cnn6", num_classes)
+@pytest.mark.parametrize(("num_classes", "widths"), [(527, {}), (200, {}), (3, SLIM)])
+def test_a_model_made_here_loads_strictly_and_scores_the_same(
+  num_classes, widths, tmp_path
+):
+  model, variables = save_own(tmp_path / "cnn6", num_classes, **widths)
   export_pytorch.export(tmp_path / "cnn6", tmp_path / "cnn6.pth")
-  theirs = torch_cnn6.Cnn6(num_classes).eval()
+  theirs = torch_cnn6.Cnn6(num_classes, **widths).eval()
   state_dict = torch.load(tmp_path / "cnn6.pth", weights_only=True)["model"]
   theirs.load_state_dict(state_dict, strict=True)
   waveforms = panns_reference.waveforms(32_000)
@@ -67,6 +72,21 @@ def test_a_model_made_here_loads_strictly_and_scores_the_same(num_classes, tmp_p
   outputs = jax.jit(lambda x: model.apply(variables, x, train=False))(waveforms)
   scores = jax.nn.sigmoid(outputs["logits"])
   np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", tables.CNN_BLOCKS)
+def test_other_widths_come_back_as_they_were(name, tmp_path):
+  filters = tuple(range(2, 2 + tables.CNN_BLOCKS[name]))
+  _, variables = save_own(tmp_path / "own", 2, name, filters=filters, embedding_dim=6)
+  export_pytorch.export(tmp_path / "own", tmp_path / "x.pth")
+  convert_panns.convert_file(
+    tmp_path / "x.pth", tmp_path / "back", class_names_file=str(tmp_path / "own")
+  )
+  expected = checkpoint.read_description(tmp_path / "own")
+  description, back = checkpoint.load_model(tmp_path / "back")
+  assert dataclasses.replace(description, source=expected.source) == expected
+  back.pop("pytorch")
+  jax.tree.map(np.testing.assert_array_equal, back, variables)
 
 
 def test_refuses_what_it_cannot_export(tmp_path):

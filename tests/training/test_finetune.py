@@ -52,7 +52,7 @@ def train_from(config, tmp_path):
   run = train.open_run(config, tmp_path / "run")
   before = train.restore_or_init(run)
   train.train(run, before)
-  after = run.checkpoints.restore(run.checkpoints.step_of("last"), before)
+  after = run.checkpoints.restore(run.checkpoints.steps_of("last")[0], before)
   run.checkpoints.close()
   return before, after
 
@@ -127,6 +127,20 @@ def test_another_front_end_is_refused_with_the_keys(config, tmp_path):
   run.checkpoints.close()
   assert "hop_samples 160, not 320, f_min_hz 20.0, not 50.0" in str(info.value)
   assert "--config.frontend.hop_samples=320" in str(info.value)
+
+
+def test_other_widths_are_refused_with_the_keys(config, tmp_path):
+  config.panns.filters = (4, 4, 8, 16)
+  config.panns.embedding_dim = 5
+  run = train.open_run(config, tmp_path / "run")
+  with pytest.raises(UserError) as info:
+    train.restore_or_init(run)
+  run.checkpoints.close()
+  assert str(info.value) == (
+    f"config.panns differs from what {config.init_from} was trained with: "
+    "filters [4, 4, 8, 16], not [4, 4, 8, 8], embedding_dim 5, not 6; "
+    "give --config.panns.filters=4,4,8,8 --config.panns.embedding_dim=6"
+  )
 
 
 def test_another_architecture_is_refused(config, tmp_path):

@@ -31,18 +31,11 @@ def setup(config, num_devices):
   model = create_model(config, num_classes=3, axis_name=parallel.AXIS)
   scales = finetune.learning_rate_scales(model, config, (1, 26, 64))
   tx = optim.create_optimizer(config.train, scales)
-  step = functools.partial(
-    steps.train_step,
-    model=model,
-    tx=tx,
-    schedule=optim.learning_rate_schedule(config.train),
-    seed=config.seed,
-    is_frozen=lambda _: False,
-    accumulation_steps=config.train.accumulation_steps,
-    axis_name=parallel.AXIS,
-  )
+  labels = batch_of(16)["labels"]
+  step = steps.create_train_step(config, model, tx, scales, labels, parallel.AXIS)
   devices = jax.devices()[:num_devices]
-  state = steps.create_state(model, tx, config.seed, (1, 26, 64))
+  with_ema = config.train.ema_decay > 0
+  state = steps.create_state(model, tx, config.seed, (1, 26, 64), with_ema=with_ema)
   state = jax.tree.map(lambda x: np.stack([x] * num_devices), state)
 
   def shard(batch):
@@ -126,6 +119,41 @@ def test_dropout_is_drawn_from_the_step(config):
   _, again = step(state, batch)
   _, other = step(state.replace(step=state.step + 1), batch)
   assert first["loss"] == again["loss"] != other["loss"]
+
+
+def test_the_moving_average_is_the_hand_computed_one(config):
+  config.train.ema_decay = 0.15
+  config.train.warmup_share = 0.0
+  step, shard, state = setup(config, 1)
+  kernel, expected = state.params["conv0"]["kernel"], state.params["conv0"]["kernel"]
+  for decay in (0.1, 0.15):  # of the first step 1 / 10; of the second not 2 / 11
+    state, _ = step(state, shard(batch_of(16)))
+    new = state.params["conv0"]["kernel"]
+    assert not np.allclose(new, kernel, atol=1e-6)
+    expected = decay * expected + (1 - decay) * np.asarray(new)
+  np.testing.assert_allclose(
+    state.ema["params"]["conv0"]["kernel"], expected, atol=1e-6
+  )
+  assert state.variables is state.ema
+  assert set(state.ema) == {"params", "batch_stats"}
+
+
+def test_without_a_moving_average_the_weights_are_evaluated(config):
+  _, _, state = setup(config, 1)
+  assert not jax.tree.leaves(state.ema)
+  assert state.variables == {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def test_the_recipe_s_augmentation_and_loss_are_trained_with(config):
+  _, plain = run(config, 1, num_steps=1)
+  config.augment.mixup_alpha = 1.0
+  _, mixed = run(config, 1, num_steps=1)
+  config.augment.mixup_alpha = 0.0
+  config.loss.name = "focal"
+  _, focal = run(config, 1, num_steps=1)
+  losses = [float(m[0]["loss"]) for m in (plain, mixed, focal)]
+  assert losses[1] != losses[0]
+  assert losses[2] < 0.5 * losses[0]  # (1 - p)^2 is about a quarter at first
 
 
 def test_scores_are_probabilities_and_the_rest_is_handed_back(config):

@@ -13,7 +13,7 @@ from audiotag_jax.evaluation import metrics, report, thresholds
 from audiotag_jax.training import train
 
 PERFORMANCE_KEYS = [
-  "model", "split", "step", "params", "num_clips", "num_classes",
+  "model", "split", "checkpoint", "step", "params", "num_clips", "num_classes",
   "accuracy", "precision", "recall", "f1",
   "precision_macro", "recall_macro", "f1_macro",
   "mAP", "auc", "d_prime", "lwlrap", "threshold", "tuned_global", "tuned_per_class",
@@ -107,6 +107,51 @@ def test_scores_of_val_have_no_threshold_tuned_on_val(tiny_config, tmp_path):
   assert checkpoint.read_description(workdir / "model").thresholds
 
 
+def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
+  tiny_config.train.keep_checkpoints = 3
+  workdir = tmp_path / "run"
+  train.train_and_evaluate(tiny_config, str(workdir))
+
+  def evaluated(which):
+    tiny_config.evaluation.checkpoint = which
+    train.evaluate_only(tiny_config, str(workdir))
+    entry = performance(workdir)
+    assert (entry["checkpoint"], entry["step"]) == (which, 6)
+    return np.load(workdir / "results/predictions.npz")["scores"]
+
+  run = train.open_run(tiny_config, workdir)
+  like = train.init_state(run)
+  members = [run.checkpoints.restore(step, like).variables for step in (2, 4, 6)]
+
+  def scores(variables):
+    return run.predict(parallel.replicate(variables), "eval").scores
+
+  mean = jax.tree.map(lambda *x: sum(x) / 3, *members)
+  ensemble = np.mean([scores(member) for member in members], axis=0)
+  expected_average = scores(mean)
+  run.checkpoints.close()
+  np.testing.assert_allclose(evaluated("average"), expected_average, atol=1e-6)
+  _, saved = checkpoint.load_model(workdir / "model")
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
+    saved["params"],
+    mean["params"],
+  )
+  np.testing.assert_allclose(evaluated("ensemble"), ensemble, atol=1e-6)
+
+
+def test_the_moving_average_is_what_is_validated_and_saved(tiny_config, tmp_path):
+  tiny_config.train.ema_decay = 0.9
+  tiny_config.evaluation.checkpoint = "last"
+  workdir = tmp_path / "run"
+  train.train_and_evaluate(tiny_config, str(workdir))
+  state = last_state(tiny_config, workdir)
+  _, saved = checkpoint.load_model(workdir / "model")
+  jax.tree.map(np.testing.assert_array_equal, saved["params"], state.ema["params"])
+  kernel = state.params["conv0"]["kernel"]
+  assert not np.array_equal(saved["params"]["conv0"]["kernel"], kernel)
+
+
 def test_tensorboard_shows_clips_to_see_and_to_hear(finished):
   workdir, _ = finished
   events = event_accumulator.EventAccumulator(
@@ -126,6 +171,10 @@ def test_tensorboard_shows_clips_to_see_and_to_hear(finished):
 def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(
   tiny_config, tmp_path, monkeypatch
 ):
+  tiny_config.augment.mixup_alpha = 1.0
+  tiny_config.augment.time_stripes = 1
+  tiny_config.data.sampling = "label_weighted"
+  tiny_config.train.ema_decay = 0.9
   unbroken, stopped = tmp_path / "unbroken", tmp_path / "stopped"
   train.train_and_evaluate(tiny_config, str(unbroken))
 

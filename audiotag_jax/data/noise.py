@@ -1,0 +1,87 @@
+"""Background noise from a folder of recordings, for training."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from audiotag_jax.data.audio_io import AudioError, read_audio, to_int16
+from audiotag_jax.errors import UserError
+
+SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
+INT16_SCALE = np.float32(2.0**-15)
+
+
+def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
+  """Reads all recordings of a folder and its folders, one after the other.
+
+  Args:
+    folder: where they lie.
+    sample_rate_hz: the rate that they are resampled to.
+
+  Returns:
+    <int16>[samples], which stays in memory: an hour at 32 kHz is 230 MB.
+
+  Raises:
+    UserError: there are none, or one cannot be read.
+  """
+  paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
+  if not paths:
+    raise UserError(
+      f"config.augment.noise_dir {folder} holds no recordings "
+      f"({', '.join(SUFFIXES)}): give a folder that does, or none"
+    )
+  waveforms = []
+  for path in tqdm(paths, "reading noise", leave=False, disable=None):
+    try:
+      waveforms.append(to_int16(read_audio(path, sample_rate_hz)))
+    except AudioError as error:
+      raise UserError(
+        f"config.augment.noise_dir: {path} {error}: remove or replace it"
+      ) from error
+  return np.concatenate(waveforms)
+
+
+def add_noise(
+  waveform: tf.Tensor,
+  recordings: np.ndarray,
+  key: tf.Tensor,
+  share: float,
+  snr_db: tuple[float, float],
+) -> tf.Tensor:
+  """Mixes a window of the recordings into a share of the clips.
+
+  Args:
+    waveform: <float32>[samples].
+    recordings: what `read_folder` returned; a window that leaves it at its end goes on
+      at its beginning.
+    key: <int64>[2], what the draws are a function of.
+    share: of the clips that get noise.
+    snr_db: least and largest ratio of the clip's mean power to the noise's.
+
+  Returns:
+    <float32>[samples].
+  """
+  chosen, place, level = tf.unstack(tf.random.stateless_uniform([3], key))
+  length = waveform.shape[0]
+
+  def window(place: np.ndarray) -> np.ndarray:
+    start = int(np.float64(place) * len(recordings))
+    positions = np.arange(start, start + length)
+    return recordings.take(positions, mode="wrap") * INT16_SCALE
+
+  def noisy() -> tf.Tensor:
+    noise = tf.ensure_shape(tf.numpy_function(window, [place], tf.float32), [length])
+    low, high = snr_db
+    return waveform + noise * noise_gain(waveform, noise, low + level * (high - low))
+
+  return tf.cond(chosen < share, noisy, lambda: waveform)
+
+
+def noise_gain(waveform: tf.Tensor, noise: tf.Tensor, snr_db: tf.Tensor) -> tf.Tensor:
+  """The factor that brings noise to a signal-to-noise ratio; 0 for silent noise."""
+  ratio = tf.math.divide_no_nan(
+    tf.reduce_mean(tf.square(waveform)), tf.reduce_mean(tf.square(noise))
+  )
+  return tf.sqrt(ratio) * 10.0 ** (-snr_db / 20.0)

@@ -1,0 +1,90 @@
+"""Which clip lies at each position of the endless training stream.
+
+Each sampling is a function of (seed, position) alone, so that a resumed run goes on
+where it stopped.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+Sampler = Callable[[np.ndarray], np.ndarray]
+
+
+def create_sampler(sampling: str, labels: np.ndarray, seed: int) -> Sampler:
+  """Returns the map from positions <int64>[n] to clips <int64>[n].
+
+  Args:
+    sampling: a value of `config.data.sampling`.
+    labels: <uint8>[clips, classes] of the training clips.
+    seed: what the order is drawn from.
+  """
+  if sampling == "uniform":
+    return lambda positions: shuffled(positions, len(labels), seed)
+  if sampling == "class_balanced":
+    return class_balanced(labels, seed)
+  return label_weighted(labels, seed)
+
+
+def shuffled(positions: np.ndarray, num_clips: int, seed: int) -> np.ndarray:
+  """Every clip once an epoch, in another order each: clips <int64>[n].
+
+  Args:
+    positions: <int64>[n]; those of epoch e lie from e * num_clips on.
+    num_clips: clips in an epoch.
+    seed: what the order of each epoch is drawn from.
+  """
+  return _by_epoch(positions, num_clips, lambda epoch: _order(seed, epoch, num_clips))
+
+
+def class_balanced(labels: np.ndarray, seed: int) -> Sampler:
+  """Classes in turn, and of each its clips in turn: each class once in a round.
+
+  As PANNs' balanced sampler (Kong et al. 2020, section III-D): rounds and the clips of
+  a class are shuffled anew each time. Classes without clips are left out.
+  """
+  clips_of_class = [np.flatnonzero(column) for column in labels.T if column.any()]
+
+  def clip(position: int) -> int:
+    num_classes = len(clips_of_class)
+    turn, place = divmod(position, num_classes)
+    class_ = int(_order(seed, turn, num_classes)[place])
+    clips = clips_of_class[class_]
+    epoch, offset = divmod(turn, len(clips))
+    return clips[_order((seed, class_), epoch, len(clips))[offset]]
+
+  return lambda positions: np.array([clip(int(p)) for p in positions], np.int64)
+
+
+def label_weighted(labels: np.ndarray, seed: int) -> Sampler:
+  """Clips drawn with a chance that grows with the rarity of their labels.
+
+  As PSLA (Gong et al. 2021, section IV-B): a clip's weight is the sum, over its labels,
+  of one over the label's number of clips. An epoch draws as many as there are clips.
+  """
+  weights = labels @ (1.0 / np.maximum(labels.sum(axis=0, dtype=np.float64), 1.0))
+  shares = weights / weights.sum()
+
+  @functools.lru_cache(maxsize=4)
+  def drawn(epoch: int) -> np.ndarray:
+    rng = np.random.default_rng((seed, epoch))
+    return rng.choice(len(labels), len(labels), p=shares)
+
+  return lambda positions: _by_epoch(positions, len(labels), drawn)
+
+
+def _by_epoch(
+  positions: np.ndarray, num_clips: int, clips_of_epoch: Callable[[int], np.ndarray]
+) -> np.ndarray:
+  epochs, offsets = np.divmod(positions, num_clips)
+  clips = np.empty_like(positions)
+  for epoch in np.unique(epochs):
+    of_epoch = epochs == epoch
+    clips[of_epoch] = clips_of_epoch(int(epoch))[offsets[of_epoch]]
+  return clips
+
+
+@functools.lru_cache(maxsize=1024)
+def _order(seed: int | tuple[int, ...], epoch: int, size: int) -> np.ndarray:
+  return np.random.default_rng((*np.atleast_1d(seed), epoch)).permutation(size)

@@ -1,0 +1,40 @@
+"""CNN14 of PANNs, fine-tuned on FSD50K with what PSLA trains with (Gong et al. 2021).
+
+Sampling by the rarity of labels, mixup of half the clips, a stripe of time and one of
+frequency (48 of 128 mel bands there, 24 of 64 here), and the mean of the weights of the
+last 20 of 40 epochs. PSLA's own are its model, an EfficientNet; its enhanced labels; 30
+s of 16-kHz audio; and steps down of the learning rate, where ours is a cosine. The 20
+checkpoints take 20 GB.
+
+python tools/convert_panns.py --checkpoint='Cnn14_mAP=0.431.pth' --output=models/cnn14
+python -m audiotag_jax.main --config=configs/cnn14_fsd50k_psla.py \
+  --workdir=runs/cnn14_fsd50k_psla --config.data.source_dir=/data/FSD50K
+"""
+
+from audiotag_jax import config as config_lib
+
+NUM_TRAIN_CLIPS = 36_796
+
+
+def get_config():
+  config = config_lib.get_config()
+  config.model.name = "Cnn14"
+  config.init_from = "models/cnn14"
+  config.data.normalize = "none"
+  config.data.features = "waveform"
+  config.data.sampling = "label_weighted"
+  config.augment.mixup_alpha = 10.0
+  config.augment.mixup_share = 0.5
+  config.augment.time_stripes = 1
+  config.augment.time_stripe_frames = 192
+  config.augment.mel_stripes = 1
+  config.augment.mel_stripe_bands = 24
+  config.train.batch_size = 24
+  config.train.eval_every_steps = NUM_TRAIN_CLIPS // 24
+  config.train.num_steps = 40 * config.train.eval_every_steps
+  config.train.keep_checkpoints = 20
+  config.train.learning_rate = 1e-4
+  config.train.weight_decay = 5e-7
+  config.evaluation.batch_size = 24
+  config.evaluation.checkpoint = "average"
+  return config

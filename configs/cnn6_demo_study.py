@@ -1,0 +1,31 @@
+"""A slim CNN6, fine-tuned on few clips of the demo set: the other side of the study.
+
+tools/study.py --demo makes the model that it starts from.
+
+python -m audiotag_jax.main --config=configs/cnn6_demo_study.py \
+  --workdir=runs/cnn6_demo_study --config.init_from=runs/demo_study/cnn6
+"""
+
+from audiotag_jax import config as config_lib
+
+
+def get_config():
+  config = config_lib.get_config()
+  config.model.name = "Cnn6"
+  config.init_from = "runs/demo_study/cnn6"
+  config.panns.filters = (16, 32, 64, 128)
+  config.panns.embedding_dim = 128
+  config.panns.conv_dropout = 0.0
+  config.panns.dropout = 0.1
+  config.data.dataset = "soundscapes"
+  config.data.num_train = 300
+  config.data.num_val = 150
+  config.data.num_eval = 400
+  config.data.normalize = "none"
+  config.data.clip_s = 6.0
+  config.data.pad = "zero"
+  config.train.batch_size = 16
+  config.train.num_steps = 200
+  config.train.learning_rate = 1e-3
+  config.train.eval_every_steps = 50
+  return config

@@ -1,0 +1,218 @@
+"""The study: what it runs, in which order, what it skips and where it stops."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import study
+
+# How ml_collections loads a recipe.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = """
+from audiotag_jax import config as config_lib
+
+
+def get_config():
+  config = config_lib.get_config()
+  config.train.num_steps = 5
+  return config
+"""
+SOURCE = "--config.data.source_dir=/data/FSD50K"
+
+
+class Runner:
+  """In place of `subprocess.run`: writes what the commands would, or fails."""
+
+  def __init__(self):
+    self.commands = []
+    self.fails_at = None
+
+  def __call__(self, command, check):
+    assert command[0] == sys.executable
+    command = command[1:]
+    self.commands.append(command)
+    if self.fails_at == len(self.commands):
+      return subprocess.CompletedProcess(command, 3)
+    options = dict(arg.split("=", 1) for arg in command if arg.startswith("--"))
+    if "--workdir" in options:
+      self.write_run(Path(options["--workdir"]), options)
+    elif "convert_panns" in command[0]:
+      Path(options["--output"]).mkdir(parents=True)
+      (Path(options["--output"]) / "model.json").touch()
+    elif "export_pytorch" in command[0]:
+      Path(options["--output"]).touch()
+    return subprocess.CompletedProcess(command, 0)
+
+  def write_run(self, workdir, options):
+    overrides = [f"{k}={v}" for k, v in options.items() if k.startswith("--config.")]
+    run = study.Run(Path(options["--config"]), workdir, overrides)
+    (workdir / "results").mkdir(parents=True)
+    (workdir / "config.json").write_text(study.read_config(run).to_json())
+    (workdir / "results" / "predictions.npz").touch()
+
+  def names(self):
+    """What was run: a tool's name or, of a run, its folder's."""
+    return [
+      Path(command[0]).stem if command[0] != "-m" else Path(command[3]).name
+      for command in self.commands
+    ]
+
+
+@pytest.fixture
+def runner(monkeypatch):
+  runner = Runner()
+  monkeypatch.setattr(study.subprocess, "run", runner)
+  return runner
+
+
+@pytest.fixture
+def recipes(tmp_path):
+  """Flags for two recipes and a workdir."""
+  for name in ("first", "second"):
+    (tmp_path / f"{name}.py").write_text(RECIPE)
+  flags = [f"--config={tmp_path}/{name}.py" for name in ("first", "second")]
+  return [*flags, f"--workdir={tmp_path}/study"]
+
+
+def launch(monkeypatch, *args):
+  monkeypatch.setattr(sys, "argv", ["study.py", *args])
+  study.main()
+
+
+def launch_wrong(monkeypatch, capsys, *args):
+  """Returns the one line that is said of a command that fails."""
+  with pytest.raises(SystemExit) as info:
+    launch(monkeypatch, *args)
+  said = info.value.code
+  if not isinstance(said, str):
+    assert said == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+  assert "\n" not in said
+  return said
+
+
+def test_trains_measures_and_compares(runner, recipes, monkeypatch, tmp_path, capsys):
+  launch(monkeypatch, *recipes, SOURCE, "--config.seed=7")
+  runs = [f"{tmp_path}/study/{name}" for name in ("first", "second")]
+  train = [
+    [
+      *("-m", "audiotag_jax.main", f"--config={tmp_path}/{name}.py"),
+      *(f"--workdir={tmp_path}/study/{name}", SOURCE, "--config.seed=7"),
+    ]
+    for name in ("first", "second")
+  ]
+  tools = study.ROOT / "tools"
+  assert runner.commands == [
+    *train,
+    [f"{tools}/measure.py", *runs],
+    [f"{tools}/compare.py", *runs, f"--output={tmp_path}/study/results"],
+  ]
+  said = capsys.readouterr().out
+  assert f"$ python -m audiotag_jax.main --config={tmp_path}/first.py" in said
+  assert said.endswith(f"Report: {tmp_path}/study/results/report.html\n")
+
+
+def test_goes_on_where_it_was_stopped(runner, recipes, monkeypatch, capsys):
+  runner.fails_at = 2
+  said = launch_wrong(monkeypatch, capsys, *recipes, SOURCE)
+  assert said.startswith("error: the study stopped, for this failed with exit code 3: ")
+  assert "python -m audiotag_jax.main" in said
+  assert "second.py" in said
+  runner.commands, runner.fails_at = [], None
+  launch(monkeypatch, *recipes, SOURCE)
+  assert runner.names() == ["second", "measure", "compare"]
+  assert "Done before: python -m audiotag_jax.main" in capsys.readouterr().out
+  runner.commands = []
+  launch(monkeypatch, *recipes, SOURCE)
+  assert runner.names() == ["measure", "compare"]
+
+
+def test_a_run_of_each_seed(runner, recipes, monkeypatch):
+  launch(monkeypatch, *recipes, SOURCE, "--seeds=0,2")
+  runs = ["first_seed0", "first_seed2", "second_seed0", "second_seed2"]
+  assert runner.names() == [*runs, "measure", "compare"]
+  assert [command[-1] for command in runner.commands[:2]] == [
+    "--config.seed=0",
+    "--config.seed=2",
+  ]
+
+
+def test_the_demo_goes_through_pytorch(runner, monkeypatch, tmp_path):
+  folder = f"{tmp_path}/demo"
+  launch(monkeypatch, "--demo", f"--workdir={folder}", "--config.train.num_steps=2")
+  assert runner.names() == [
+    *("cnn6_demo_pretrain", "export_pytorch", "convert_panns"),
+    *("crnn_demo_study", "cnn6_demo_study", "measure", "compare"),
+  ]
+  _, export, convert, _, finetune, _, _ = runner.commands
+  model = f"{folder}/cnn6_demo_pretrain/model"
+  assert export[1:] == [f"--model={model}", f"--output={folder}/cnn6.pth"]
+  assert convert[1:] == [
+    *(f"--checkpoint={folder}/cnn6.pth", f"--output={folder}/cnn6"),
+    f"--class_names={model}",
+  ]
+  assert finetune[-2:] == [
+    "--config.train.num_steps=2",
+    f"--config.init_from={folder}/cnn6",
+  ]
+  runner.commands = []
+  launch(monkeypatch, "--demo", f"--workdir={folder}", "--config.train.num_steps=2")
+  assert runner.names() == ["measure", "compare"]
+
+
+def test_a_finished_run_of_another_config_is_no_run_of_this_study(
+  runner, recipes, monkeypatch, tmp_path, capsys
+):
+  launch(monkeypatch, *recipes, SOURCE)
+  # Where the data lies may change.
+  launch(monkeypatch, *recipes, "--config.data.source_dir=/elsewhere")
+  text = RECIPE.replace("num_steps = 5", "num_steps = 60")
+  (tmp_path / "second.py").write_text(text)
+  said = launch_wrong(monkeypatch, capsys, *recipes, SOURCE)
+  assert said.startswith(f"error: {tmp_path}/study/second was made with another config")
+  assert "train.num_steps (was 5, now 60)" in said
+
+
+@pytest.mark.parametrize(
+  ("args", "message"),
+  [
+    ([], "first.py: config.data.source_dir is not set"),
+    ([SOURCE, "--config.train.steps=3"], "first.py has no key .*steps"),
+    ([SOURCE, "--config.train.num_steps=many"], "first.py: .*num_steps"),
+    ([SOURCE, "--config.init_from=none"], "first.py starts from none, which is no mod"),
+    ([SOURCE, "--config=none.py"], "there is no recipe none.py"),
+    ([SOURCE, "--config={folder}/more/first.py"], "called as their recipes, but those"),
+    ([SOURCE, "--sedes=1"], "--sedes=1 is no --config.key=value"),
+    ([SOURCE, "--demo"], "not allowed with argument"),
+  ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_run(
+  args, message, runner, recipes, monkeypatch, tmp_path, capsys
+):
+  args = [arg.format(folder=tmp_path) for arg in args]
+  said = launch_wrong(monkeypatch, capsys, *recipes, *args)
+  assert re.search(message, said), said
+  assert not runner.commands
+
+
+def test_the_demo_on_a_tiny_set(tmp_path):
+  args = [
+    *(sys.executable, "tools/study.py", "--demo", f"--workdir={tmp_path}/demo"),
+    *(f"--config.data.{key}" for key in (f"data_dir={tmp_path}", "clip_s=1.0")),
+    *(f"--config.data.num_{split}=20" for split in ("train", "val", "eval")),
+    *("--config.train.num_steps=1", "--config.panns.filters=2,2,2,2"),
+    *("--config.panns.embedding_dim=4", "--config.crnn.filters=2,2,2,2"),
+  ]
+  env = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+  done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / "demo/results/report.html").exists()
+  model = json.loads((tmp_path / "demo/cnn6_demo_study/model/model.json").read_text())
+  assert model["fields"]["filters"] == [2, 2, 2, 2]
