@@ -36,8 +36,7 @@ def write_run(
     | {"train": {"num_clips": 500, "sha256": "train"}},
   }
   write_json(workdir / "dataset.json", dataset)
-  config = {"init_from": "", "evaluation": {"checkpoint": "best", "split": split}}
-  write_json(workdir / "config.json", config)
+  write_json(workdir / "config.json", {"init_from": ""})
   arrays = predictions(split, num_clips, num_classes, separation, seed)
   np.savez_compressed(results / "predictions.npz", **arrays)
   if with_val:
@@ -48,6 +47,7 @@ def write_run(
   entry = {
     "model": "crnn",
     "split": split,
+    "checkpoint": "best",
     "step": 900,
     "params": 195_788,
     "num_clips": num_clips,

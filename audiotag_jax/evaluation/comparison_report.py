@@ -33,6 +33,7 @@ METRICS = {
 }
 DECISION_METRICS = ("accuracy", "precision", "recall", "f1", "f1_macro")
 THRESHOLD_NAMES = {"global": "one for all", "per_class": "one per class"}
+MEASURE = "tools/measure.py writes it, as in python tools/measure.py runs/crnn_fsd50k"
 # Rows of the tables of the largest differences and of the commonest confusions.
 NUM_WINS = 10
 NUM_CONFUSIONS = 10
@@ -123,7 +124,7 @@ def runs_section(scored: Sequence[Scored]) -> Section:
       run.name,
       run.entry["model"],
       run.read_json("config.json").get("init_from") or "–",
-      run.read_json("config.json").get("evaluation", {}).get("checkpoint", "–"),
+      run.entry["checkpoint"],
       whole(run.entry["step"]),
       whole(run.entry["params"]),
       number(run.thresholds.get("global")),
@@ -477,7 +478,7 @@ def robustness_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
     "change from the undisturbed clips stands below it."
   )
   if not values:
-    how = "No run has a results/robustness.json: tools/robustness.py writes it."
+    how = f"No run has a results/robustness.json: {MEASURE}"
     return Section("Robustness", caption, [how])
   figure = plots.dots(
     styles,
@@ -509,7 +510,7 @@ def cost_section(styles: plots.Styles, scored: Sequence[Scored]) -> Section:
   )
   costs = {one.run.name: one.run.read_json("results/cost.json") for one in scored}
   if not any(costs.values()):
-    how = "No run has a results/cost.json: tools/benchmark.py writes it."
+    how = f"No run has a results/cost.json: {MEASURE}"
     return Section("Cost", caption, [how])
   rows = [
     [
