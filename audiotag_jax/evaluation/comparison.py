@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from audiotag_jax.evaluation import bootstrap, metrics
-from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Predictions, Run
+from audiotag_jax.evaluation import bootstrap
+from audiotag_jax.evaluation.results import Predictions, label_prior
+from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Run
 
 CURVES = ("train/loss", "val/loss", "val/mAP")
 # Share of the final val mAP at which a run counts as nearly there.
@@ -90,9 +91,7 @@ def score(run: Run) -> Scored:
 
 
 def _values(predictions: Predictions, threshold: float | np.ndarray) -> dict:
-  scores, labels = predictions.scores, predictions.labels
-  classes = metrics.per_class(scores, labels, threshold)
-  overall = metrics.overall(scores, labels, threshold, classes)
+  overall, classes = predictions.metrics(threshold)
   return overall | {"AP": classes["AP"]}
 
 
@@ -110,12 +109,9 @@ def chance(runs: Sequence[Run]) -> dict[str, float] | None:
   val = next((run.val for run in runs if run.val is not None), None)
   if val is None:
     return None
-  predictions = runs[0].predictions
-  prior = val.labels.mean(axis=0, dtype=np.float32)
-  scores = np.broadcast_to(prior, predictions.scores.shape)
-  return _values(
-    dataclasses.replace(predictions, scores=scores), FIXED_THRESHOLD
-  ) | brier_and_calibration_error(scores, predictions.labels)
+  prior = label_prior(runs[0].predictions, val.labels)
+  calibration = brier_and_calibration_error(prior.scores, prior.labels)
+  return _values(prior, FIXED_THRESHOLD) | calibration
 
 
 def pairs(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:

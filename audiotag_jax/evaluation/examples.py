@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from audiotag_jax.data import input_pipeline, splits
-from audiotag_jax.evaluation import evaluate
+from audiotag_jax.evaluation import results
 from audiotag_jax.frontend import logmel_tf, mel
 
 NUM_EXAMPLES = 4
@@ -33,7 +33,7 @@ def write_predictions(
   writer: metric_writers.MetricWriter,
   step: int,
   clips: splits.ClipIndex,
-  predictions: evaluate.Predictions,
+  predictions: results.Predictions,
   config: ml_collections.ConfigDict,
 ) -> None:
   """Writes a picture of each example: its log-mel beside its scores and labels."""

@@ -11,28 +11,10 @@ import numpy as np
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import report, thresholds
+from audiotag_jax.evaluation.results import Predictions, load_predictions
 
 FIXED_THRESHOLD = 0.5
 EVALUATE = "python -m audiotag_jax.main --mode=evaluate --config=… --workdir="
-
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-  """A split's scores beside its labels.
-
-  Attributes:
-    fname: <str>[clips].
-    scores: <float32>[clips, classes] in [0, 1].
-    labels: <uint8>[clips, classes].
-    classes: <str>[classes].
-    duration_s: <float32>[clips].
-  """
-
-  fname: np.ndarray
-  scores: np.ndarray
-  labels: np.ndarray
-  classes: np.ndarray
-  duration_s: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,19 +103,6 @@ def load_run(name: str, workdir: Path) -> Run:
     predictions=load_predictions(results / "predictions.npz"),
     val=load_predictions(val_path) if val_path.exists() else None,
   )
-
-
-def load_predictions(path: Path) -> Predictions:
-  """Loads a predictions.npz; raises `UserError` if an array is not in it."""
-  with np.load(path, allow_pickle=False) as arrays:
-    fields = [field.name for field in dataclasses.fields(Predictions)]
-    missing = [name for name in fields if name not in arrays]
-    if missing:
-      raise UserError(
-        f"{path} has no {', '.join(missing)}: it is of an older version; evaluate "
-        f"again, with {EVALUATE}{path.parents[1]}"
-      )
-    return Predictions(**{name: arrays[name] for name in fields})
 
 
 def check_comparable(first: Run, other: Run) -> None:

@@ -22,7 +22,7 @@ from audiotag_jax import config as config_lib
 from audiotag_jax.data import input_pipeline, splits
 from audiotag_jax.data.prepare import prepare
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import evaluate, examples, report, thresholds
+from audiotag_jax.evaluation import evaluate, examples, report, results, thresholds
 from audiotag_jax.models.create import create_model, described_fields
 from audiotag_jax.training import finetune, optim, steps
 from audiotag_jax.training.meter import Meter
@@ -92,7 +92,7 @@ class Run:
   def results(self) -> Path:
     return self.workdir / "results"
 
-  def predict(self, variables: dict[str, Any], split: str) -> evaluate.Predictions:
+  def predict(self, variables: dict[str, Any], split: str) -> results.Predictions:
     """Scores a split with replicated `params` and `batch_stats`."""
     return evaluate.predict(self.eval_step, variables, self.splits[split], self.config)
 
@@ -275,8 +275,8 @@ def evaluate_checkpoint(run: Run) -> str:
   step, members = evaluated_variables(run)
   replicated = [parallel.replicate(variables) for variables in members]
 
-  def predict(split: str) -> evaluate.Predictions:
-    return evaluate.mean_scores([run.predict(each, split) for each in replicated])
+  def predict(split: str) -> results.Predictions:
+    return results.mean_scores([run.predict(each, split) for each in replicated])
 
   predictions = predict(evaluation.split)
   is_val = evaluation.split == "val"
@@ -285,7 +285,7 @@ def evaluate_checkpoint(run: Run) -> str:
     return ""
   if len(members) == 1:
     save_model(run, members[0], step, val)
-  entry = evaluate.write_results(
+  entry = results.write_results(
     run.results,
     predictions,
     None if is_val else val,
@@ -319,7 +319,7 @@ def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
 
 
 def describe_results(
-  run: Run, predictions: evaluate.Predictions, entry: dict[str, Any]
+  run: Run, predictions: results.Predictions, entry: dict[str, Any]
 ) -> str:
   """The results as a table with the chance level, and where they lie."""
   evaluation = run.config.evaluation
@@ -330,7 +330,7 @@ def describe_results(
   ):
     if key in entry:
       rows[title] = entry | entry[key]
-  prior = evaluate.label_prior(predictions, run.splits["train"].labels)
+  prior = results.label_prior(predictions, run.splits["train"].labels)
   rows["label prior (chance)"] = prior.metrics(evaluation.threshold)[0]
   num_empty = int((~predictions.labels.any(axis=0)).sum())
   left_out = f"{num_empty} classes without a positive are left out of the means\n"
@@ -345,7 +345,7 @@ def describe_results(
 
 
 def save_model(
-  run: Run, variables: dict[str, Any], step: int, val: evaluate.Predictions
+  run: Run, variables: dict[str, Any], step: int, val: results.Predictions
 ) -> None:
   """Writes a model directory to the workdir's model/.
 

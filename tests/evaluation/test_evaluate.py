@@ -3,7 +3,7 @@ import numpy as np
 from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
 from audiotag_jax.data import fsd50k, input_pipeline, splits
-from audiotag_jax.evaluation import evaluate
+from audiotag_jax.evaluation import evaluate, results
 
 NUM_CLASSES = 3
 
@@ -64,6 +64,6 @@ def test_a_clip_s_score_is_the_mean_over_its_windows(fsd50k_dir, tmp_path):
 def test_the_label_prior_scores_every_clip_alike(fsd50k_dir, tmp_path):
   _, predictions = predict(config_8khz(), fsd50k_dir, tmp_path)
   train_labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]], np.uint8)
-  prior = evaluate.label_prior(predictions, train_labels)
+  prior = results.label_prior(predictions, train_labels)
   np.testing.assert_array_equal(prior.scores, [[0.75, 0.25, 0.0]] * 7)
   np.testing.assert_array_equal(prior.labels, predictions.labels)

@@ -1,0 +1,179 @@
+"""The results of a run: scores beside labels, and the files that they are kept in."""
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiotag_jax import files
+from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import metrics, thresholds
+
+# Metrics that change with the threshold.
+TUNED_METRICS = (
+  "accuracy",
+  "precision",
+  "recall",
+  "f1",
+  "precision_macro",
+  "recall_macro",
+  "f1_macro",
+)
+# What predictions.npz holds.
+STORED = ("fname", "scores", "labels", "classes", "duration_s")
+PER_CLASS_COLUMNS = ("label", "support", "AP", "auc", "precision", "recall", "f1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+  """A split's scores beside its labels, every clip once, in file order.
+
+  Attributes:
+    fname: <str>[clips].
+    scores: <float32>[clips, classes] in [0, 1].
+    labels: <uint8>[clips, classes].
+    classes: <str>[classes].
+    duration_s: <float32>[clips].
+    loss: the mean binary cross-entropy; of an ensemble, its members' mean. It is not
+      stored: NaN when loaded.
+  """
+
+  fname: np.ndarray
+  scores: np.ndarray
+  labels: np.ndarray
+  classes: np.ndarray
+  duration_s: np.ndarray
+  loss: float = math.nan
+
+  def metrics(
+    self, threshold: float | np.ndarray
+  ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """The metrics overall and per class, at a threshold or at one for each class."""
+    classes = metrics.per_class(self.scores, self.labels, threshold)
+    return metrics.overall(self.scores, self.labels, threshold, classes), classes
+
+
+def mean_scores(members: Sequence[Predictions]) -> Predictions:
+  """The ensemble of several models' scores of the same clips: their mean."""
+  scores = np.mean([member.scores for member in members], axis=0, dtype=np.float64)
+  loss = float(np.mean([member.loss for member in members]))
+  return dataclasses.replace(members[0], scores=scores.astype(np.float32), loss=loss)
+
+
+def label_prior(predictions: Predictions, train_labels: np.ndarray) -> Predictions:
+  """The chance level: scores every clip with each class's share of training."""
+  prior = train_labels.mean(axis=0, dtype=np.float32)
+  scores = np.broadcast_to(prior, predictions.scores.shape)
+  return dataclasses.replace(predictions, scores=scores)
+
+
+def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
+  """The metrics that hang on decisions, at thresholds tuned on other clips.
+
+  Returns:
+    `tuned_global` and `tuned_per_class`, each with `TUNED_METRICS`; of the former, the
+    `threshold` as well.
+  """
+  everywhere = thresholds.tune_global(val.scores, val.labels)
+  per_class = thresholds.tune_per_class(val.scores, val.labels)
+
+  def at(threshold: float | np.ndarray) -> dict[str, float]:
+    overall, _ = predictions.metrics(threshold)
+    return {name: overall[name] for name in TUNED_METRICS}
+
+  return {
+    "tuned_global": {"threshold": everywhere, **at(everywhere)},
+    "tuned_per_class": at(per_class),
+  }
+
+
+def write_results(
+  results_dir: Path,
+  predictions: Predictions,
+  val: Predictions | None,
+  *,
+  run_name: str,
+  threshold: float,
+  facts: dict[str, Any],
+) -> dict[str, Any]:
+  """Writes performance.json, per_class.csv, predictions.npz and val_predictions.npz.
+
+  What is not finite (a mean over no class, d' of a perfect AUC) is null in the JSON.
+
+  Args:
+    results_dir: where to.
+    predictions: the scored split.
+    val: the scores of val, to tune thresholds on; None where val is the scored split.
+    run_name: the key in performance.json.
+    threshold: the score from which a class counts as present.
+    facts: `model`, `split`, `checkpoint`, `step` and `params` of the run.
+
+  Returns:
+    The run's entry in performance.json.
+  """
+  overall, classes = predictions.metrics(threshold)
+  num_clips, num_classes = predictions.labels.shape
+  entry = {
+    **facts,
+    "num_clips": num_clips,
+    "num_classes": num_classes,
+    **overall,
+    "threshold": threshold,
+  }
+  if val is not None:
+    entry |= tuned_metrics(predictions, val)
+
+  def write_performance(path: Path) -> None:
+    path.write_text(json.dumps({run_name: _finite(entry)}, indent=2) + "\n")
+
+  def write_per_class(path: Path) -> None:
+    columns = {"label": predictions.classes, **classes}
+    with path.open("w", newline="") as file:
+      writer = csv.writer(file)
+      writer.writerow([*PER_CLASS_COLUMNS, "threshold"])
+      for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
+        writer.writerow([*row, threshold])
+
+  val_path = results_dir / "val_predictions.npz"
+  val_path.unlink(missing_ok=True)
+  if val is not None:
+    _write_predictions(val_path, val)
+  files.write_whole(results_dir / "performance.json", write_performance)
+  files.write_whole(results_dir / "per_class.csv", write_per_class)
+  # The last: whoever finds it finds the others.
+  _write_predictions(results_dir / "predictions.npz", predictions)
+  return entry
+
+
+def _finite(value: Any) -> Any:
+  """The value with null for what JSON has no number for."""
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_predictions(path: Path, predictions: Predictions) -> None:
+  arrays = {name: getattr(predictions, name) for name in STORED}
+
+  def write(partial: Path) -> None:
+    with partial.open("wb") as file:
+      np.savez_compressed(file, **arrays)
+
+  files.write_whole(path, write)
+
+
+def load_predictions(path: Path) -> Predictions:
+  """Loads a predictions.npz; raises `UserError` if an array is not in it."""
+  with np.load(path, allow_pickle=False) as arrays:
+    missing = [name for name in STORED if name not in arrays]
+    if missing:
+      raise UserError(
+        f"{path} has no {', '.join(missing)}: it is of an older version; evaluate the "
+        "run again, with --mode=evaluate"
+      )
+    return Predictions(**{name: arrays[name] for name in STORED})

@@ -1,0 +1,39 @@
+"""Averages the scores of finished runs: an ensemble, to compare like a run.
+
+python tools/ensemble.py runs/cnn14_seed0 runs/cnn14_seed1 --output=runs/cnn14_ensemble
+"""
+
+import argparse
+from pathlib import Path
+
+from audiotag_jax import logs
+from audiotag_jax.errors import exit_on_user_error
+
+
+def parse_args() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument(
+    "workdirs", type=Path, nargs="+", metavar="workdir", help="an evaluated run"
+  )
+  parser.add_argument(
+    "--output", type=Path, required=True, help="folder of the ensemble"
+  )
+  parser.add_argument(
+    "--overwrite", action="store_true", help="replace an ensemble that is there"
+  )
+  return parser.parse_args()
+
+
+@exit_on_user_error
+def main() -> None:
+  args = parse_args()
+  logs.show_progress()
+  from audiotag_jax.evaluation import ensemble, report
+
+  entry = ensemble.write_ensemble(args.workdirs, args.output, overwrite=args.overwrite)
+  print(report.table({args.output.resolve().name: entry}))
+  print(f"Results: {args.output / 'results'}")
+
+
+if __name__ == "__main__":
+  main()
