@@ -56,13 +56,21 @@ class Scored:
 
   def estimate(self, threshold: str, metric: str) -> Estimate:
     """A metric at a threshold (`fixed`, `global` or `per_class`)."""
-    samples = self.samples[threshold][metric]
-    return Estimate(self.values[threshold][metric], *bootstrap.interval(samples))
+    value = self.values[threshold][metric]
+    return estimate(metric, value, self.samples[threshold][metric])
 
   def class_estimate(self, c: int) -> Estimate:
     """The average precision of a class."""
-    samples = self.samples["fixed"]["AP"][:, c]
-    return Estimate(self.values["fixed"]["AP"][c], *bootstrap.interval(samples))
+    value = self.values["fixed"]["AP"][c]
+    return estimate("AP", value, self.samples["fixed"]["AP"][:, c])
+
+
+def estimate(metric: str, value: float, samples: np.ndarray) -> Estimate:
+  """A metric with its interval, no wider than the metric's range."""
+  ends = bootstrap.interval(samples, value)
+  if metric != "d_prime":
+    ends = np.clip(ends, 0, 1).tolist()
+  return Estimate(value, *ends)
 
 
 def score(run: Run) -> Scored:
@@ -121,7 +129,7 @@ def difference(first: Scored, second: Scored, threshold: str, metric: str) -> Es
     value = np.subtract(
       second.values[threshold][metric], first.values[threshold][metric]
     )
-  return Estimate(float(value), *bootstrap.interval(samples))
+  return Estimate(float(value), *bootstrap.interval(samples, value))
 
 
 def class_differences(first: Scored, second: Scored) -> dict[int, Estimate]:
@@ -129,7 +137,9 @@ def class_differences(first: Scored, second: Scored) -> dict[int, Estimate]:
   values = second.values["fixed"]["AP"] - first.values["fixed"]["AP"]
   samples = second.samples["fixed"]["AP"] - first.samples["fixed"]["AP"]
   order = [int(c) for c in np.argsort(-values) if not np.isnan(values[c])]
-  return {c: Estimate(values[c], *bootstrap.interval(samples[:, c])) for c in order}
+  return {
+    c: Estimate(values[c], *bootstrap.interval(samples[:, c], values[c])) for c in order
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,7 +341,7 @@ def score_bin(run: Run, chosen: Bin) -> dict[str, Estimate]:
     description=f"bootstrap of {run.name}: {chosen.name}",
   )["operating"]
   return {
-    metric: Estimate(values[metric], *bootstrap.interval(samples[metric]))
+    metric: estimate(metric, values[metric], samples[metric])
     for metric in ("mAP", "f1")
   }
 

@@ -200,9 +200,9 @@ def results_section(
     "Results",
     "Each value with its 95 % interval below it: the percentiles of "
     f"{whole(comparison.bootstrap.NUM_RESAMPLES)} bootstrap resamples of the clips, "
-    "the same for all runs. They tell how a value would vary with as many other clips, "
-    "not with another training; as a resample repeats clips, which lifts mAP a little, "
-    "an interval need not be centred on the value. Precision and recall are "
+    "the same for all runs, moved by as much as the resamples' mean is off the value "
+    "(a resample repeats clips, which lifts mAP). They tell how a value would vary "
+    "with as many other clips, not with another training. Precision and recall are "
     "micro-averaged; decisions are at 0.5 in the first table, and at the threshold or "
     "thresholds of the largest F1 on val "
     f"in the second.{prior}",

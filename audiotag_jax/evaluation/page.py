@@ -25,7 +25,7 @@ caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .28rem .5rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
 th { border-bottom: 1px solid #888; vertical-align: bottom; white-space: normal; }
-th.text, td.text { text-align: left; }
+th.text, td.text { text-align: left; white-space: normal; }
 td small { color: #666; font-size: .86em; }
 td.marked { font-weight: 650; }
 td.marked small { font-weight: 400; }

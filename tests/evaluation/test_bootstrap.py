@@ -120,10 +120,43 @@ def test_the_resamples_draw_as_many_clips_and_are_always_the_same():
 
 def test_the_interval_is_of_the_ordered_resamples():
   samples = np.random.default_rng(0).permutation(np.arange(1.0, 1001.0))
-  assert bootstrap.interval(samples) == (25, 975)
-  assert bootstrap.interval(np.r_[samples, np.nan, np.nan]) == (25, 975)
-  assert bootstrap.interval(np.array([0.0, np.inf])) == (0, np.inf)
-  np.testing.assert_array_equal(bootstrap.interval(np.array([np.nan])), (np.nan,) * 2)
+  assert bootstrap.interval(samples, 500.5) == (25, 975)
+  assert bootstrap.interval(np.r_[samples, np.nan, np.nan], 500.5) == (25, 975)
+
+
+def test_the_interval_is_freed_of_bias():
+  samples = np.arange(1.0, 1001.0)
+  assert bootstrap.interval(samples, 400.5) == (-75, 875)
+
+
+def test_intervals_of_what_is_infinite_or_not_there():
+  some = np.array([1.0, 2.0, np.inf])
+  assert bootstrap.interval(some, 1.5) == (1, np.inf)
+  assert bootstrap.interval(some, np.inf) == (1, np.inf)
+  np.testing.assert_array_equal(
+    bootstrap.interval(np.array([np.nan]), np.nan), (np.nan, np.nan)
+  )
+
+
+def test_the_interval_holds_the_true_value_of_rare_classes():
+  rng = np.random.default_rng(0)
+  values, plain, ours = [], [], []
+  for _ in range(30):
+    labels = (rng.random((300, 150)) < 0.015).astype(np.uint8)
+    scores = labels + rng.normal(size=labels.shape)
+    split = bootstrap.prepare(scores, labels, {"fixed": 0.5})
+    ones = np.ones((300, 1), np.float32)
+    values.append(bootstrap.weighted_metrics(split, ones)["fixed"]["mAP"][0])
+    samples = bootstrap.bootstrap(scores, labels, {"fixed": 0.5}, num_resamples=200)
+    plain.append(np.quantile(samples["fixed"]["mAP"], bootstrap.TAILS))
+    ours.append(bootstrap.interval(samples["fixed"]["mAP"], values[-1]))
+
+  def coverage(intervals):
+    low, high = np.transpose(intervals)
+    return np.mean((low <= np.mean(values)) & (np.mean(values) <= high))
+
+  assert coverage(plain) < 0.5
+  assert coverage(ours) > 0.9
 
 
 def test_the_accuracys_interval_is_the_binomials():
@@ -135,7 +168,7 @@ def test_the_accuracys_interval_is_the_binomials():
   assert samples.mean() == pytest.approx(0.7, abs=0.005)
   assert samples.std() == pytest.approx(np.sqrt(0.7 * 0.3 / 100), rel=0.1)
   # scipy.stats.binom.interval(0.95, 100, 0.7) is (61, 79).
-  assert bootstrap.interval(samples) == (
+  assert bootstrap.interval(samples, 0.7) == (
     pytest.approx(0.61, abs=0.011),
     pytest.approx(0.79, abs=0.011),
   )

@@ -55,7 +55,7 @@ def test_differences_are_paired(scored):
   assert drop.high < 0
   assert drop.excludes_zero
   paired = worse.samples["fixed"]["mAP"] - first.samples["fixed"]["mAP"]
-  assert (drop.low, drop.high) == bootstrap.interval(paired)
+  assert (drop.low, drop.high) == bootstrap.interval(paired, drop.value)
 
 
 def test_class_differences_come_largest_first(scored):
