@@ -10,8 +10,8 @@ from audiotag_jax import config as config_lib
 def get_config():
   config = config_lib.get_config()
   config.data.dataset = "soundscapes"
-  config.data.num_train = 300
-  config.data.num_val = 150
+  config.data.num_train = 120
+  config.data.num_val = 120
   config.data.num_eval = 400
   config.data.clip_s = 6.0
   config.data.pad = "zero"

@@ -124,13 +124,13 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   """
   if importlib.util.find_spec("torch") is None:
     raise UserError("the demo study needs PyTorch: pip install -e '.[convert]'")
-  configs, model, file = ROOT / "configs", workdir / "cnn6", workdir / "cnn6.pth"
+  configs, model, file = ROOT / "configs", workdir / "cnn14", workdir / "cnn14.pth"
   start = f"--config.init_from={model}"
-  (pretraining,) = runs_of(configs / "cnn6_demo_pretrain.py", workdir, [], overrides)
+  (pretraining,) = runs_of(configs / "cnn14_demo_pretrain.py", workdir, [], overrides)
   pretrained = pretraining.workdir / "model"
   runs = [
     *runs_of(configs / "crnn_demo_study.py", workdir, seeds, overrides),
-    *runs_of(configs / "cnn6_demo_study.py", workdir, seeds, [*overrides, start]),
+    *runs_of(configs / "cnn14_demo_study.py", workdir, seeds, [*overrides, start]),
   ]
   for run in (pretraining, *runs):
     check(run, made_before=model)

@@ -23,6 +23,7 @@ from audiotag_jax.data import input_pipeline, splits
 from audiotag_jax.data.prepare import prepare
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import evaluate, examples, report, results, thresholds
+from audiotag_jax.evaluation.results import Predictions
 from audiotag_jax.models.create import create_model, described_fields
 from audiotag_jax.training import finetune, optim, steps
 from audiotag_jax.training.meter import Meter
@@ -92,7 +93,7 @@ class Run:
   def results(self) -> Path:
     return self.workdir / "results"
 
-  def predict(self, variables: dict[str, Any], split: str) -> results.Predictions:
+  def predict(self, variables: dict[str, Any], split: str) -> Predictions:
     """Scores a split with replicated `params` and `batch_stats`."""
     return evaluate.predict(self.eval_step, variables, self.splits[split], self.config)
 
@@ -275,7 +276,7 @@ def evaluate_checkpoint(run: Run) -> str:
   step, members = evaluated_variables(run)
   replicated = [parallel.replicate(variables) for variables in members]
 
-  def predict(split: str) -> results.Predictions:
+  def predict(split: str) -> Predictions:
     return results.mean_scores([run.predict(each, split) for each in replicated])
 
   predictions = predict(evaluation.split)
@@ -318,9 +319,7 @@ def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
   return found[-1], members
 
 
-def describe_results(
-  run: Run, predictions: results.Predictions, entry: dict[str, Any]
-) -> str:
+def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) -> str:
   """The results as a table with the chance level, and where they lie."""
   evaluation = run.config.evaluation
   rows = {f"{run.workdir.name}, at {evaluation.threshold}": entry}
@@ -345,7 +344,7 @@ def describe_results(
 
 
 def save_model(
-  run: Run, variables: dict[str, Any], step: int, val: results.Predictions
+  run: Run, variables: dict[str, Any], step: int, val: Predictions
 ) -> None:
   """Writes a model directory to the workdir's model/.
 

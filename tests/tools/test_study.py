@@ -148,19 +148,19 @@ def test_the_demo_goes_through_pytorch(runner, monkeypatch, tmp_path):
   folder = f"{tmp_path}/demo"
   launch(monkeypatch, "--demo", f"--workdir={folder}", "--config.train.num_steps=2")
   assert runner.names() == [
-    *("cnn6_demo_pretrain", "export_pytorch", "convert_panns"),
-    *("crnn_demo_study", "cnn6_demo_study", "measure", "compare"),
+    *("cnn14_demo_pretrain", "export_pytorch", "convert_panns"),
+    *("crnn_demo_study", "cnn14_demo_study", "measure", "compare"),
   ]
   _, export, convert, _, finetune, _, _ = runner.commands
-  model = f"{folder}/cnn6_demo_pretrain/model"
-  assert export[1:] == [f"--model={model}", f"--output={folder}/cnn6.pth"]
+  model = f"{folder}/cnn14_demo_pretrain/model"
+  assert export[1:] == [f"--model={model}", f"--output={folder}/cnn14.pth"]
   assert convert[1:] == [
-    *(f"--checkpoint={folder}/cnn6.pth", f"--output={folder}/cnn6"),
+    *(f"--checkpoint={folder}/cnn14.pth", f"--output={folder}/cnn14"),
     f"--class_names={model}",
   ]
   assert finetune[-2:] == [
     "--config.train.num_steps=2",
-    f"--config.init_from={folder}/cnn6",
+    f"--config.init_from={folder}/cnn14",
   ]
   runner.commands = []
   launch(monkeypatch, "--demo", f"--workdir={folder}", "--config.train.num_steps=2")
@@ -207,12 +207,12 @@ def test_the_demo_on_a_tiny_set(tmp_path):
     *(sys.executable, "tools/study.py", "--demo", f"--workdir={tmp_path}/demo"),
     *(f"--config.data.{key}" for key in (f"data_dir={tmp_path}", "clip_s=1.0")),
     *(f"--config.data.num_{split}=20" for split in ("train", "val", "eval")),
-    *("--config.train.num_steps=1", "--config.panns.filters=2,2,2,2"),
+    *("--config.train.num_steps=1", "--config.panns.filters=2,2,2,2,2,2"),
     *("--config.panns.embedding_dim=4", "--config.crnn.filters=2,2,2,2"),
   ]
   env = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
   done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert (tmp_path / "demo/results/report.html").exists()
-  model = json.loads((tmp_path / "demo/cnn6_demo_study/model/model.json").read_text())
-  assert model["fields"]["filters"] == [2, 2, 2, 2]
+  model = json.loads((tmp_path / "demo/cnn14_demo_study/model/model.json").read_text())
+  assert model["fields"]["filters"] == [2] * 6

@@ -1,9 +1,9 @@
-"""A slim CNN6, fine-tuned on few clips of the demo set: the other side of the study.
+"""A slim CNN14, fine-tuned on few clips of the demo set: the other side of the study.
 
 tools/study.py --demo makes the model that it starts from.
 
-python -m audiotag_jax.main --config=configs/cnn6_demo_study.py \
-  --workdir=runs/cnn6_demo_study --config.init_from=runs/demo_study/cnn6
+python -m audiotag_jax.main --config=configs/cnn14_demo_study.py \
+  --workdir=runs/cnn14_demo_study --config.init_from=runs/demo_study/cnn14
 """
 
 from audiotag_jax import config as config_lib
@@ -11,15 +11,15 @@ from audiotag_jax import config as config_lib
 
 def get_config():
   config = config_lib.get_config()
-  config.model.name = "Cnn6"
-  config.init_from = "runs/demo_study/cnn6"
-  config.panns.filters = (16, 32, 64, 128)
+  config.model.name = "Cnn14"
+  config.init_from = "runs/demo_study/cnn14"
+  config.panns.filters = (8, 16, 32, 64, 128, 128)
   config.panns.embedding_dim = 128
   config.panns.conv_dropout = 0.0
   config.panns.dropout = 0.1
   config.data.dataset = "soundscapes"
-  config.data.num_train = 300
-  config.data.num_val = 150
+  config.data.num_train = 120
+  config.data.num_val = 120
   config.data.num_eval = 400
   config.data.normalize = "none"
   config.data.clip_s = 6.0
@@ -27,5 +27,6 @@ def get_config():
   config.train.batch_size = 16
   config.train.num_steps = 200
   config.train.learning_rate = 1e-3
+  config.train.log_every_steps = 20
   config.train.eval_every_steps = 50
   return config
