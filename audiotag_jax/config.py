@@ -54,6 +54,9 @@ POSITIVE = (
 )
 
 NOT_NEGATIVE = (
+  "seed",
+  "data.soundscapes_seed",
+  "data.allow_missing",
   "augment.mixup_alpha",
   "augment.gain_db",
   "augment.roll_s",

@@ -8,10 +8,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax.jax_utils
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from audiotag_jax.errors import UserError
 
@@ -20,7 +20,6 @@ AXIS = "devices"
 
 process_index = jax.process_index
 process_count = jax.process_count
-replicate = flax.jax_utils.replicate
 
 
 def is_main_process() -> bool:
@@ -41,6 +40,21 @@ def main_process_first() -> Iterator[None]:
 def pmap(step: Callable, *, donate_argnums: tuple[int, ...] = ()) -> Callable:
   """Compiles a pure step for all devices; `donate_argnums`' buffers are reused."""
   return jax.pmap(step, axis_name=AXIS, donate_argnums=donate_argnums)
+
+
+def replicate(tree: Any) -> Any:
+  """Copies a tree to all local devices: arrays [...] become [local_devices, ...].
+
+  They lie as `pmap` returns them; `flax.jax_utils.replicate` names the axis otherwise,
+  so that a step's second call would compile it anew.
+  """
+  devices = jax.local_devices()
+  sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+
+  def copy(x: Any) -> jax.Array:
+    return jax.device_put(np.broadcast_to(x, (len(devices), *np.shape(x))), sharding)
+
+  return jax.tree.map(copy, tree)
 
 
 def unreplicate(tree: Any) -> Any:

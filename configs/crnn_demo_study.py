@@ -21,7 +21,7 @@ def get_config():
   config.crnn.conv_dropout = 0.0
   config.crnn.dropout = 0.1
   config.train.batch_size = 16
-  config.train.num_steps = 600
+  config.train.num_steps = 400
   config.train.learning_rate = 4e-3
-  config.train.eval_every_steps = 150
+  config.train.eval_every_steps = 100
   return config

@@ -21,6 +21,24 @@ def test_a_tree_is_the_same_after_replication():
   jax.tree.map(np.testing.assert_array_equal, parallel.unreplicate(replicated), tree)
 
 
+def test_a_step_on_what_it_returned_is_not_compiled_again():
+  num_traces = 0
+
+  def step(state):
+    nonlocal num_traces
+    num_traces += 1
+    return jax.tree.map(lambda x: x + 1, state)
+
+  pmapped = parallel.pmap(step, donate_argnums=(0,))
+  host = {"a": np.arange(64.0, dtype=np.float32)}
+  state = pmapped(pmapped(parallel.replicate(host)))
+  assert num_traces == 1
+  expected = np.arange(64.0) + 2
+  np.testing.assert_array_equal(parallel.unreplicate(state)["a"], expected)
+  # The buffers that were given up were not the host's.
+  np.testing.assert_array_equal(host["a"], np.arange(64.0))
+
+
 @pytest.mark.parametrize(("size", "parts"), [(16, 1), (16, 2), (64, 4)])
 def test_sizes_that_can_be_shared_out(size, parts):
   parallel.check_divisible(size, "train.batch_size", parts)
