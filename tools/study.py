@@ -131,6 +131,7 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   runs = [
     *runs_of(configs / "crnn_demo_study.py", workdir, seeds, overrides),
     *runs_of(configs / "cnn14_demo_study.py", workdir, seeds, [*overrides, start]),
+    *runs_of(configs / "cnn14_demo_scratch.py", workdir, seeds, overrides),
   ]
   for run in (pretraining, *runs):
     check(run, made_before=model)
