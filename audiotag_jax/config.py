@@ -172,7 +172,7 @@ def _augment() -> ml_collections.ConfigDict:
   augment.roll_s = 0.0
   # SpecAugment (Park et al. 2019): stripes of the normalised log-mel that are set to
   # zero, each narrower than so many frames or mel bands. PANNs: 2, 64, 2, 8 (of 64);
-  # PSLA: 1, 192, 1, 48 (of 128).
+  # PSLA: 1, 192, 1, 48 (of 128). Models that take waveforms alone have none.
   augment.time_stripes = 0
   augment.time_stripe_frames = 64
   augment.mel_stripes = 0

@@ -21,7 +21,7 @@ NEARLY = 0.9
 # Bins of Guo et al., "On calibration of modern neural networks" (2017), section 5.
 NUM_CALIBRATION_BINS = 15
 # A bin of clips holds at least so many, and at least this share of them all.
-LEAST_CLIPS = 30
+LEAST_CLIPS = 15
 LEAST_SHARE = 1 / 12
 DURATION_EDGES_S = (0, 1, 3, 5, 10, 20)
 

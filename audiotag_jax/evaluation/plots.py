@@ -19,6 +19,11 @@ from audiotag_jax.evaluation.comparison import CURVES, Curve, Estimate
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH_IN = 10.0
+CURVE_LABELS = {
+  "train/loss": "the recipe's loss",
+  "val/loss": "binary cross-entropy",
+  "val/mAP": "mAP",
+}
 # More rows than these are put beside each other in two columns.
 ROWS_OF_A_COLUMN = 60
 
@@ -71,7 +76,7 @@ def learning_curves(styles: Styles, runs: Mapping[str, Mapping[str, Curve]]) -> 
       }
       axes[0, column].plot(curve.steps, curve.values, **line)
       axes[1, column].plot(curve.minutes / minutes, curve.values, **line)
-    ylabel = "mAP" if tag.endswith("mAP") else "binary cross-entropy"
+    ylabel = CURVE_LABELS[tag]
     axes[0, column].set(title=tag, xlabel="step", ylabel=ylabel)
     axes[1, column].set(xlabel=f"training time in {unit}", ylabel=ylabel)
     for row in axes[:, column]:

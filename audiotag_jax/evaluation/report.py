@@ -53,7 +53,7 @@ def plot_learning_curves(workdir: Path, path: Path) -> None:
   """Plots losses, validation metrics and the learning rate over steps to a PNG."""
   scalars = read_scalars(workdir)
   panels = {
-    "binary cross-entropy": ("train/loss", "val/loss"),
+    "loss (of val: cross-entropy)": ("train/loss", "val/loss"),
     "validation": ("val/mAP", "val/f1", "val/f1_macro"),
     "learning rate": ("train/learning_rate",),
   }
