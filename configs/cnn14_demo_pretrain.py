@@ -26,7 +26,7 @@ def get_config():
   config.data.clip_s = 4.0
   config.data.pad = "zero"
   config.train.batch_size = 16
-  config.train.num_steps = 1200
+  config.train.num_steps = 900
   config.train.learning_rate = 3e-3
-  config.train.eval_every_steps = 300
+  config.train.eval_every_steps = 225
   return config

@@ -1,6 +1,6 @@
 """The slim CNN14 of the demo study, from scratch: what its pre-training adds.
 
-As cnn14_demo_study.py, with nothing to start from and the CRNN's number of steps.
+As cnn14_demo_study.py, with nothing to start from and a higher learning rate.
 
 python -m audiotag_jax.main --config=configs/cnn14_demo_scratch.py \
   --workdir=runs/cnn14_demo_scratch
@@ -19,12 +19,13 @@ def get_config():
   config.data.dataset = "soundscapes"
   config.data.num_train = 120
   config.data.num_val = 120
-  config.data.num_eval = 400
+  config.data.num_eval = 300
   config.data.normalize = "none"
   config.data.clip_s = 6.0
   config.data.pad = "zero"
   config.train.batch_size = 16
-  config.train.num_steps = 400
+  config.train.num_steps = 200
   config.train.learning_rate = 3e-3
-  config.train.eval_every_steps = 100
+  config.train.log_every_steps = 20
+  config.train.eval_every_steps = 50
   return config

@@ -20,7 +20,7 @@ def get_config():
   config.data.dataset = "soundscapes"
   config.data.num_train = 120
   config.data.num_val = 120
-  config.data.num_eval = 400
+  config.data.num_eval = 300
   config.data.normalize = "none"
   config.data.clip_s = 6.0
   config.data.pad = "zero"

@@ -12,9 +12,13 @@ def get_config():
   config.data.dataset = "soundscapes"
   config.data.num_train = 120
   config.data.num_val = 120
-  config.data.num_eval = 400
+  config.data.num_eval = 300
   config.data.clip_s = 6.0
   config.data.pad = "zero"
+  config.frontend.sample_rate_hz = 16_000
+  config.frontend.window_samples = 512
+  config.frontend.fft_samples = 512
+  config.frontend.f_max_hz = 8_000.0
   config.crnn.filters = (16, 32, 64, 64)
   config.crnn.time_pooling = (4, 2, 2, 1)
   config.crnn.gru_units = (64,)
