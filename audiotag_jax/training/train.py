@@ -274,17 +274,19 @@ def evaluate_checkpoint(run: Run) -> str:
   """Scores a split, writes the results and the model, returns the results' table."""
   config, evaluation = run.config, run.config.evaluation
   step, members = evaluated_variables(run)
-  replicated = [parallel.replicate(variables) for variables in members]
 
   def predict(split: str) -> Predictions:
-    return results.mean_scores([run.predict(each, split) for each in replicated])
+    # One after the other, so that the devices hold one at a time.
+    return results.mean_scores(
+      [run.predict(parallel.replicate(each), split) for each in members]
+    )
 
   predictions = predict(evaluation.split)
   is_val = evaluation.split == "val"
   val = predictions if is_val else predict("val")
   if not parallel.is_main_process():
     return ""
-  if len(members) == 1:
+  if evaluation.checkpoint != "ensemble":
     save_model(run, members[0], step, val)
   entry = results.write_results(
     run.results,
@@ -332,13 +334,15 @@ def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) 
   prior = results.label_prior(predictions, run.splits["train"].labels)
   rows["label prior (chance)"] = prior.metrics(evaluation.threshold)[0]
   num_empty = int((~predictions.labels.any(axis=0)).sum())
+  several = evaluation.checkpoint == "ensemble"
+  model = "none, for an ensemble is several" if several else run.workdir / "model"
   left_out = f"{num_empty} classes without a positive are left out of the means\n"
   return (
     f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
     f"{evaluation.checkpoint} checkpoint (step {entry['step']})\n{report.table(rows)}\n"
     f"{left_out if num_empty else ''}"
     f"Results: {run.results}\n"
-    f"Model:   {run.workdir / 'model'}\n"
+    f"Model:   {model}\n"
     f"Curves:  tensorboard --logdir={run.workdir}"
   )
 
