@@ -97,6 +97,7 @@ def test_what_is_written(cnn6, tmp_path):
       "file": "Cnn6_mAP=0.343.pth",
       "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     },
+    "thresholds": None,
   }
   expected = panns_reference.outputs("Cnn6")["clipwise_output"]
   np.testing.assert_allclose(scores(output), expected, atol=1e-6)
