@@ -202,19 +202,20 @@ def test_what_is_wrong_is_one_line_and_nothing_is_run(
   assert not runner.commands
 
 
-def test_the_demo_on_a_tiny_set(tmp_path, monkeypatch):
+def test_the_demo_s_way_from_pre_training_to_fine_tuning(tmp_path, monkeypatch):
   overrides = [
     *(f"--config.data.{key}" for key in (f"data_dir={tmp_path}", "clip_s=1.0")),
     *(f"--config.data.num_{split}=20" for split in ("train", "val", "eval")),
-    *("--config.train.num_steps=1", "--config.panns.filters=2,2,2,2,2,2"),
-    *("--config.panns.embedding_dim=4", "--config.crnn.filters=2,2,2,2"),
+    *("--config.train.num_steps=1", "--config.model.name=Cnn6"),
+    *("--config.panns.filters=2,2,2,2", "--config.panns.embedding_dim=4"),
   ]
   monkeypatch.delenv("XLA_FLAGS")
-  *training, scratch, _, _ = study.plan_demo(tmp_path / "demo", [], overrides)
-  # Measuring and comparing have tests of their own, and a run from scratch as well.
-  study.carry_out(training)
-  model = json.loads((tmp_path / "demo/cnn14_demo_study/model/model.json").read_text())
-  assert model["fields"]["filters"] == [2] * 6
-  assert "cnn14_demo_scratch" in scratch.command[3]
+  steps = study.plan_demo(tmp_path / "demo", [], overrides)
+  pretrain, export, convert, _, finetune, *_ = steps
+  # Other runs, measuring and comparing have tests of their own.
+  study.carry_out([pretrain, export, convert, finetune])
   converted = json.loads((tmp_path / "demo/cnn14/model.json").read_text())
+  assert converted["architecture"] == "Cnn6"
   assert converted["source"]["file"] == "cnn14.pth"
+  model = json.loads((tmp_path / "demo/cnn14_demo_study/model/model.json").read_text())
+  assert model["fields"]["filters"] == converted["fields"]["filters"] == [2] * 4
