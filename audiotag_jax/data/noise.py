@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from audiotag_jax.data import perturb
 from audiotag_jax.data.audio_io import AudioError, read_audio, to_int16
 from audiotag_jax.errors import UserError
 
@@ -65,23 +66,15 @@ def add_noise(
   """
   chosen, place, level = tf.unstack(tf.random.stateless_uniform([3], key))
   length = waveform.shape[0]
+  low, high = snr_db
 
-  def window(place: np.ndarray) -> np.ndarray:
+  def mix(waveform: np.ndarray, place: np.ndarray, snr_db: np.ndarray) -> np.ndarray:
     start = int(np.float64(place) * len(recordings))
-    positions = np.arange(start, start + length)
-    return recordings.take(positions, mode="wrap") * INT16_SCALE
+    window = recordings.take(np.arange(start, start + length), mode="wrap")
+    return perturb.mix(waveform, window * INT16_SCALE, np.float64(snr_db))
 
   def noisy() -> tf.Tensor:
-    noise = tf.ensure_shape(tf.numpy_function(window, [place], tf.float32), [length])
-    low, high = snr_db
-    return waveform + noise * noise_gain(waveform, noise, low + level * (high - low))
+    inputs = [waveform, place, low + level * (high - low)]
+    return tf.ensure_shape(tf.numpy_function(mix, inputs, tf.float32), [length])
 
   return tf.cond(chosen < share, noisy, lambda: waveform)
-
-
-def noise_gain(waveform: tf.Tensor, noise: tf.Tensor, snr_db: tf.Tensor) -> tf.Tensor:
-  """The factor that brings noise to a signal-to-noise ratio; 0 for silent noise."""
-  ratio = tf.math.divide_no_nan(
-    tf.reduce_mean(tf.square(waveform)), tf.reduce_mean(tf.square(noise))
-  )
-  return tf.sqrt(ratio) * 10.0 ** (-snr_db / 20.0)

@@ -42,14 +42,23 @@ def add_noise(
   color: str,
   snr_db: float,
 ) -> np.ndarray:
-  """Adds "white" or "pink" noise.
+  """Adds "white" or "pink" noise; see `mix`.
 
-  The signal-to-noise ratio is that of mean powers over the clip, so that a silent clip
-  stays silent. At every ratio, a generator's noise is the same, louder or softer.
+  At every ratio, a generator's noise is the same, louder or softer.
   """
   draw = {"white": white_noise, "pink": pink_noise}[color]
-  noise = draw(len(waveform), rate_hz, rng)
-  gain = np.sqrt(_power(waveform) / _power(noise) * 10 ** (-snr_db / 10))
+  return mix(waveform, draw(len(waveform), rate_hz, rng), snr_db)
+
+
+def mix(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+  """Adds noise <float32>[samples] at a signal-to-noise ratio.
+
+  It is that of mean powers over the clip, so that a silent clip stays silent. Silent
+  noise adds nothing.
+  """
+  power = _power(noise)
+  ratio = _power(waveform) / power if power else 0.0
+  gain = np.sqrt(ratio * 10 ** (-snr_db / 10))
   return (waveform + gain * noise).astype(np.float32)
 
 
