@@ -33,7 +33,7 @@ def test_the_checked_keys_exist(config):
 
 
 def test_the_base_is_valid(config):
-  config_lib.validate(config)
+  assert config_lib.validate(config) is None
 
 
 @pytest.mark.parametrize(

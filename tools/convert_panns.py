@@ -173,7 +173,7 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   else:
     raise UserError(f"--class_names: there is no file {path}")
   if len(names) != num_classes:
-    raise UserError(f"{path} has {len(names)} lines for {num_classes} classes")
+    raise UserError(f"{path} has {len(names)} names for {num_classes} classes")
   return names
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from audiotag_jax import files
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import comparison, page, plots
+from audiotag_jax.evaluation import bootstrap, comparison, page, plots
 from audiotag_jax.evaluation.comparison import Scored
 from audiotag_jax.evaluation.formatting import (
   change_cell,
@@ -199,7 +199,7 @@ def results_section(
   return Section(
     "Results",
     "Each value with its 95 % interval below it: the percentiles of "
-    f"{whole(comparison.bootstrap.NUM_RESAMPLES)} bootstrap resamples of the clips, "
+    f"{whole(bootstrap.NUM_RESAMPLES)} bootstrap resamples of the clips, "
     "the same for all runs, moved by as much as the resamples' mean is off the value "
     "(a resample repeats clips, which lifts mAP). They tell how a value would vary "
     "with as many other clips, not with another training. Precision and recall are "

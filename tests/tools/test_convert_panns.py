@@ -111,7 +111,7 @@ def test_another_number_of_classes_needs_their_names(tmp_path):
     convert_panns.convert_file(path, tmp_path / "out")
   names = tmp_path / "names.txt"
   names.write_text("Rain\nWind\n")
-  with pytest.raises(UserError, match="names.txt has 2 lines for 3 classes"):
+  with pytest.raises(UserError, match="names.txt has 2 names for 3 classes"):
     convert_panns.convert_file(path, tmp_path / "out", class_names_file=str(names))
   with pytest.raises(UserError, match="there is no file .*none.txt"):
     convert_panns.convert_file(path, tmp_path / "out", class_names_file="none.txt")
