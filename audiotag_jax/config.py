@@ -5,10 +5,13 @@ keys; the command line overrides the recipe: `--config.train.num_steps=20`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_collections
+from absl import flags
+from ml_collections import config_flags
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.panns.tables import CNN_BLOCKS
@@ -16,7 +19,14 @@ from audiotag_jax.panns.tables import CNN_BLOCKS
 CHOICES = {
   "model.dtype": ("float32", "bfloat16"),
   "crnn.pooling": ("attention", "linear_softmax", "mean", "max"),
-  "data.dataset": ("fsd50k", "soundscapes"),
+  "data.dataset": (
+    "fsd50k",
+    "soundscapes",
+    "manifest",
+    "folders",
+    "audioset",
+    "esc50",
+  ),
   "data.protocol": ("official", "study"),
   "data.normalize": ("peak", "none"),
   "data.pad": ("repeat", "zero"),
@@ -125,10 +135,18 @@ def get_config() -> ml_collections.ConfigDict:
 def _data() -> ml_collections.ConfigDict:
   """The data set, and how its clips reach the model."""
   data = ml_collections.ConfigDict()
-  # "fsd50k": a folder as Zenodo record 4060432 ships it, at `source_dir`.
-  # "soundscapes": the demo set, synthesised into `data_dir` on first use.
+  # What lies at `source_dir`. "fsd50k": a folder as Zenodo record 4060432 ships it, or
+  # with its archives. "manifest": a csv file of clips and labels. "folders": a folder
+  # for each class. "audioset": AudioSet's csv files. "esc50": ESC-50. "soundscapes":
+  # the demo set, synthesised into `data_dir` on first use.
   data.dataset = "fsd50k"
   data.source_dir = ""
+  # Of a manifest or AudioSet: the folder that holds the audio, if not that of the csv.
+  data.audio_dir = ""
+  # Of a manifest: what stands between a clip's labels.
+  data.label_separator = ","
+  # Of ESC-50: the fold to evaluate on; the one before it is val.
+  data.fold = 5
   # Where prepared sets lie; empty for TFDS's default, ~/tensorflow_datasets.
   data.data_dir = ""
   # Clips that may be missing or unreadable before preparation fails.
@@ -146,6 +164,9 @@ def _data() -> ml_collections.ConfigDict:
   # ("log_mel"), or waveforms ("waveform") of which the model computes them on the
   # accelerator. Wavegram, LeeNet, DaiNet and Res1dNet take waveforms alone.
   data.features = "log_mel"
+  # Whether log-mels are computed once, for all epochs and runs with this front-end and
+  # normalisation, and kept beside the prepared set, as float16.
+  data.cache_log_mels = False
   # Which clips a training batch holds. "uniform": every clip once an epoch.
   # "class_balanced": of each class in turn, as PANNs. "label_weighted": drawn by the
   # rarity of their labels, as PSLA. See data/sampling.py.
@@ -324,6 +345,34 @@ def _evaluation() -> ml_collections.ConfigDict:
   return evaluation
 
 
+def read_recipe(
+  recipe: Path, overrides: Sequence[str] = ()
+) -> ml_collections.ConfigDict:
+  """Reads a recipe as main.py does.
+
+  Args:
+    recipe: its file.
+    overrides: as on the command line, `--config.key=value`.
+
+  Raises:
+    UserError: there is no such recipe or key, or a value is of another type.
+  """
+  if not recipe.is_file():
+    raise UserError(f"there is no recipe {recipe}: configs/ holds some")
+  argv = ["main.py", f"--config={recipe}", *overrides]
+  values = flags.FlagValues()
+  config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+  try:
+    values(argv)
+    return config.value
+  except (AttributeError, KeyError) as error:
+    raise UserError(
+      f"{recipe} has no key {error}: audiotag_jax/config.py lists the keys"
+    ) from error
+  except (flags.Error, TypeError, ValueError) as error:
+    raise UserError(f"{recipe}: {' '.join(str(error).split())}") from error
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError`, in one line, where the config's values make no sense."""
   flat = flatten(config.to_dict())
@@ -352,12 +401,35 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _validate_finetune(config)
   _validate_crnn(config)
   _validate_panns(config)
-  if config.data.dataset == "fsd50k" and not config.data.source_dir:
+  _validate_data(config)
+
+
+def _validate_data(config: ml_collections.ConfigDict) -> None:
+  data = config.data
+  if data.dataset == "fsd50k" and not data.source_dir:
     raise UserError(
       "config.data.source_dir is not set: give the folder that holds "
       "FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth, "
       "as in --config.data.source_dir=/data/FSD50K"
     )
+  if data.dataset != "soundscapes" and not data.source_dir:
+    raise UserError(
+      f"config.data.source_dir is not set: give the place of the {data.dataset} data"
+    )
+  if data.cache_log_mels and data.features != "log_mel":
+    raise UserError(
+      "config.data.cache_log_mels is for models that take log-mels, but data.features "
+      f"is {data.features!r}: set one of them otherwise"
+    )
+  if data.cache_log_mels and config.augment.noise_dir:
+    raise UserError(
+      "config.data.cache_log_mels leaves no waveform to mix config.augment.noise_dir "
+      "into: leave one of them out"
+    )
+  if not data.label_separator:
+    raise UserError("config.data.label_separator is empty: give a character, as in ;")
+  if not 1 <= data.fold <= 5:
+    raise UserError(f"config.data.fold is {data.fold}: ESC-50 has folds 1 to 5")
 
 
 def _validate_crnn(config: ml_collections.ConfigDict) -> None:

@@ -1,18 +1,20 @@
 """Files that are whole or not there."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
+
+from etils import epath
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> None:
   """Has `write` write beside the final name, then moves the file there.
 
   Args:
-    path: the final name; its folder is made if need be.
+    path: the final name, of any file system that etils knows; its folder is made if
+      need be.
     write: writes the file it is given.
   """
+  path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f".{path.name}.partial")
   write(partial)
-  os.replace(partial, path)
+  partial.replace(path)

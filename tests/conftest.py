@@ -7,9 +7,10 @@ import tempfile
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
-# Many tests compile the same small programs.
-_COMPILED = tempfile.TemporaryDirectory(prefix="jax-cache-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+# Many tests, and pytest-xdist's workers, compile the same small programs.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+  _COMPILED = tempfile.TemporaryDirectory(prefix="jax-cache-")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

@@ -125,15 +125,14 @@ def measure_robustness(run: EvaluatedRun) -> dict[str, dict[str, float]]:
   """
   import tensorflow as tf
 
-  from audiotag_jax.data import splits
-  from audiotag_jax.data.prepare import prepare
+  from audiotag_jax.data.prepare import load_splits
   from audiotag_jax.evaluation import robustness
 
   # TensorFlow reads and transforms the data; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")
   config = run.config
   parallel.check_divisible(config.evaluation.batch_size, "evaluation.batch_size")
-  clips = splits.load_splits(config.data.protocol, prepare(config))
+  clips = load_splits(config)
   clips = clips[config.evaluation.split]
   with np.load(run.workdir / "results/predictions.npz") as predictions:
     if not np.array_equal(predictions["fname"], clips.fname):

@@ -1,24 +1,49 @@
 """Prepares a data set for training, as main.py does on first use.
 
 python tools/prepare_data.py fsd50k --source=/data/FSD50K
+python tools/prepare_data.py manifest --csv=clips.csv
 """
 
 import argparse
 from pathlib import Path
 
+import ml_collections
+import tensorflow_datasets as tfds
+from etils import epath
+
+from audiotag_jax import config as config_lib
 from audiotag_jax import logs
-from audiotag_jax.errors import exit_on_user_error
+from audiotag_jax.data import builder, download, prepare
+from audiotag_jax.errors import UserError, exit_on_user_error
 
 
-def parse_args() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("dataset", choices=["fsd50k"])
-  parser.add_argument(
-    "--source",
-    type=Path,
-    required=True,
-    help="folder with FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth",
+def parse_args() -> tuple[argparse.Namespace, list[str]]:
+  parser = argparse.ArgumentParser(
+    description=__doc__.splitlines()[0],
+    epilog="with --beam_runner, all other options are handed to Beam",
   )
+  parser.add_argument("dataset", choices=config_lib.CHOICES["data.dataset"])
+  parser.add_argument(
+    "--source", "--csv", default="", help="the data: a folder or, of a manifest, a csv"
+  )
+  parser.add_argument(
+    "--download",
+    action="store_true",
+    help="fetch FSD50K's archives (24 GB) from Zenodo into the source folder first",
+  )
+  parser.add_argument(
+    "--md5sums",
+    type=Path,
+    metavar="FILE",
+    help="what md5sum printed of archives that are not Zenodo's own",
+  )
+  parser.add_argument(
+    "--audio_dir", default="", help="folder with the audio, if not that of the csv"
+  )
+  parser.add_argument(
+    "--label_separator", default=",", help="between the labels of a manifest's clip"
+  )
+  parser.add_argument("--fold", type=int, default=5, help="of ESC-50, to evaluate on")
   parser.add_argument(
     "--data_dir",
     default="",
@@ -31,28 +56,87 @@ def parse_args() -> argparse.Namespace:
     help="the recipe's config.frontend.sample_rate_hz (32000 if not given)",
   )
   parser.add_argument(
+    "--log_mels_for",
+    type=Path,
+    metavar="RECIPE",
+    help="cache the log-mels of this recipe too (its rate then is the one prepared)",
+  )
+  parser.add_argument(
     "--allow_missing",
     type=int,
     default=0,
     metavar="N",
-    help="accept up to N clips that are missing or unreadable",
+    help="accept up to N clips that are missing or unusable",
   )
-  return parser.parse_args()
+  parser.add_argument("--beam_runner", help="prepare on Beam: DirectRunner, …")
+  args, others = parser.parse_known_args()
+  if others and not args.beam_runner:
+    parser.error(f"unrecognized arguments: {' '.join(others)}")
+  return args, others
+
+
+def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
+  """The config that main.py would prepare the same data set by."""
+  config = config_lib.get_config()
+  if args.log_mels_for:
+    config = config_lib.read_recipe(args.log_mels_for)
+    config.data.cache_log_mels = True
+  else:
+    config.frontend.sample_rate_hz = args.sample_rate_hz
+    config.frontend.f_max_hz = min(config.frontend.f_max_hz, args.sample_rate_hz / 2)
+  config.data.dataset = args.dataset
+  config.data.source_dir = args.source
+  for name in ("audio_dir", "label_separator", "fold", "data_dir", "allow_missing"):
+    config.data[name] = getattr(args, name)
+  config_lib.validate(config)
+  return config
+
+
+def expected_md5(md5sums: Path | None) -> dict[str, str]:
+  """The md5 of each archive by its name, as Zenodo or a file of md5sum's says."""
+  if not md5sums:
+    return download.RECORD_MD5
+  try:
+    lines = [line.split(maxsplit=1) for line in md5sums.read_text().splitlines()]
+    return {name.lstrip("*"): md5 for md5, name in lines}
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"{md5sums} cannot be read as md5sum's output ({error}): make it with "
+      "md5sum FSD50K.*.z*"
+    ) from error
+
+
+def beam_config(
+  runner: str | None, options: list[str]
+) -> tfds.download.DownloadConfig | None:
+  """What TFDS takes a Beam runner and its options by."""
+  if not runner:
+    return None
+  try:
+    from apache_beam.options.pipeline_options import PipelineOptions
+  except ImportError:
+    raise UserError(
+      "--beam_runner needs Apache Beam: python -m pip install -e '.[beam]'"
+    ) from None
+  return tfds.download.DownloadConfig(
+    beam_runner=runner, beam_options=PipelineOptions(options)
+  )
 
 
 @exit_on_user_error
 def main() -> None:
-  args = parse_args()
+  args, beam_options = parse_args()
   logs.show_progress()
-  from audiotag_jax.data import fsd50k
-
-  prepared = fsd50k.prepare(
-    args.source,
-    data_dir=args.data_dir,
-    sample_rate_hz=args.sample_rate_hz,
-    allow_missing=args.allow_missing,
-  )
-  print(fsd50k.describe(prepared, args.sample_rate_hz))
+  config = create_config(args)
+  download_config = beam_config(args.beam_runner, beam_options)
+  if args.dataset == "fsd50k":
+    if args.download:
+      download.download_record(Path(args.source))
+    download.check_md5(epath.Path(args.source), expected_md5(args.md5sums))
+  prepared = prepare.prepare(config, download_config)
+  if args.log_mels_for:
+    prepare.load_clips(prepared, config)
+  print(builder.describe(prepared))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
 from audiotag_jax import config as config_lib
 from audiotag_jax.errors import UserError, exit_on_user_error
@@ -177,26 +175,17 @@ def check(run: Run, made_before: Path | None = None) -> None:
 
 
 def read_config(run: Run) -> ml_collections.ConfigDict:
-  """Reads a run's config as main.py does, and validates it.
+  """Reads a run's config, and validates it.
 
   Raises:
     UserError: there is no such recipe or key, or a value makes no sense.
   """
-  if not run.recipe.is_file():
-    raise UserError(f"there is no recipe {run.recipe}: configs/ holds some")
-  argv = ["main.py", f"--config={run.recipe}", *run.overrides]
-  values = flags.FlagValues()
-  config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+  config = config_lib.read_recipe(run.recipe, run.overrides)
   try:
-    values(argv)
-    config_lib.validate(config.value)
-  except (AttributeError, KeyError) as error:
-    raise UserError(
-      f"{run.recipe} has no key {error}: audiotag_jax/config.py lists the keys"
-    ) from error
-  except (flags.Error, TypeError, ValueError, UserError) as error:
-    raise UserError(f"{run.recipe}: {' '.join(str(error).split())}") from error
-  return config.value
+    config_lib.validate(config)
+  except UserError as error:
+    raise UserError(f"{run.recipe}: {error}") from error
+  return config
 
 
 def carry_out(steps: list[Step]) -> None:

@@ -1,109 +1,95 @@
-"""FSD50K, as its owner ships it (Zenodo record 4060432), to a prepared TFDS set.
+"""FSD50K, as its owner ships it (Zenodo record 4060432).
 
     FSD50K.dev_audio/<fname>.wav      FSD50K.eval_audio/<fname>.wav
     FSD50K.ground_truth/dev.csv       fname,labels,mids,split
     FSD50K.ground_truth/eval.csv      fname,labels,mids
     FSD50K.ground_truth/vocabulary.csv   index,label,mid, without a header
 
-A prepared set holds `audio` int16 at one sample rate and full length, `labels` and
-`fname` in ArrayRecord shards, in the order of the csv files, and beside them
-`clips.csv` (what a split is chosen from without reading audio) and `rejected.csv`.
+Each folder may be there as such, or as the archive it is downloaded in.
 """
 
-import collections
-import contextlib
 import csv
-import dataclasses
-import hashlib
 import io
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
-import tensorflow_datasets as tfds
-from absl import logging
-from tqdm import tqdm
+from etils import epath
 
-from audiotag_jax.data import audio_io
+from audiotag_jax.data import archives
+from audiotag_jax.data.source import SPLITS, AudioFile, Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 
-SPLITS = ("train", "val", "eval")
-CLIPS_FILE = "clips.csv"
-REJECTED_FILE = "rejected.csv"
-# Of the source, so that shards are TFDS's 64 MB to 1 GB.
-SHARD_BYTES = 256 * 2**20
+FOLDERS = ("dev_audio", "eval_audio", "ground_truth")
 
 
-@dataclasses.dataclass(frozen=True)
-class Clip:
-  """A row of dev.csv or eval.csv; labels are indices in the vocabulary."""
-
-  fname: str
-  labels: tuple[int, ...]
-  split: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """A folder in FSD50K's layout, its csv files read and checked."""
-
-  folder: Path
-  classes: tuple[str, ...] = dataclasses.field(repr=False)
-  clips: tuple[Clip, ...] = dataclasses.field(repr=False)
-
-  def audio_path(self, clip: Clip) -> Path:
-    part = "eval" if clip.split == "eval" else "dev"
-    return self.folder / f"FSD50K.{part}_audio" / f"{clip.fname}.wav"
-
-  def fingerprint(self) -> str:
-    """Changes with any csv file, and with any audio file's name, size or time."""
-    digest = hashlib.sha256()
-    for path in _csv_paths(self.folder).values():
-      digest.update(path.read_bytes())
-    for part in ("dev", "eval"):
-      entries = os.scandir(self.folder / f"FSD50K.{part}_audio")
-      for entry in sorted(entries, key=lambda e: e.name):
-        stat = entry.stat()
-        digest.update(f"{entry.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def read_source(folder: Path) -> Source:
+def read_source(folder: epath.PathLike) -> Source:
   """Reads the csv files of a folder in FSD50K's layout.
 
+  A row that names no usable clip (a path for an fname, one that came before, a label
+  that is not in the vocabulary, another split than train or val) is rejected.
+
   Raises:
-    UserError: a file or folder is missing, a csv file lacks a column, an fname has a
-      path in it or comes twice, a label is not in the vocabulary, a split is unknown.
+    UserError: a folder and its archive, a csv file or a column is missing.
   """
-  csv_paths = _csv_paths(folder)
-  audio_paths = [folder / f"FSD50K.{part}_audio" for part in ("dev", "eval")]
-  for path in [*audio_paths, *csv_paths.values()]:
-    if not path.exists():
-      raise UserError(
-        f"{path} does not exist: the source folder must hold FSD50K.dev_audio, "
-        "FSD50K.eval_audio and FSD50K.ground_truth, as Zenodo record 4060432 has them"
-      )
-  classes = _read_vocabulary(csv_paths["vocabulary"])
-  clips = [
-    *_read_clips(csv_paths["dev"], classes),
-    *_read_clips(csv_paths["eval"], classes, split="eval"),
+  folder = epath.Path(folder)
+  files = {name: _files(folder, name) for name in FOLDERS}
+  texts = {
+    name: _read_text(files["ground_truth"], folder, f"{name}.csv")
+    for name in ("dev", "eval", "vocabulary")
+  }
+  classes = _read_vocabulary(texts["vocabulary"], folder)
+  rows = [
+    *_read_rows(texts["dev"], folder / "FSD50K.ground_truth/dev.csv"),
+    *_read_rows(texts["eval"], folder / "FSD50K.ground_truth/eval.csv", "eval"),
   ]
-  twice = [f for f, n in collections.Counter(c.fname for c in clips).items() if n > 1]
-  if twice:
-    raise UserError(f"{folder}: fname {twice[0]} comes more than once in the csv files")
-  return Source(folder, classes, tuple(clips))
+  clips, rejected = [], []
+  class_index, seen = {name: i for i, name in enumerate(classes)}, set()
+  for fname, labels, split in rows:
+    reason = _fault(fname, labels, split, class_index, seen)
+    if reason:
+      rejected.append(Rejected(fname, split, reason))
+      continue
+    seen.add(fname)
+    audio = files["eval_audio" if split == "eval" else "dev_audio"](f"{fname}.wav")
+    indices = sorted({class_index[label] for label in labels})
+    clips.append(Clip(fname, audio, tuple(indices), split))
+  return Source("fsd50k", folder, classes, tuple(clips), tuple(rejected))
 
 
-def _csv_paths(folder: Path) -> dict[str, Path]:
-  names = ("dev", "eval", "vocabulary")
-  return {name: folder / "FSD50K.ground_truth" / f"{name}.csv" for name in names}
+def _files(folder: epath.Path, name: str) -> Callable[[str], AudioFile]:
+  """Returns the map from a file's name in a part of FSD50K to the file."""
+  directory = folder / f"FSD50K.{name}"
+  if directory.is_dir():
+    return directory.joinpath
+  for path in (folder / f"FSD50K.{name}.zip", folder / f"{name}.zip"):
+    if path.exists():
+      members = archives.open_archive(path)
+      # One that the archive lacks is looked for where it would be, and is missing.
+      return lambda file: members.get(f"{directory.name}/{file}", directory / file)
+  raise UserError(
+    f"{directory} does not exist, nor does {directory.name}.zip: the source folder "
+    "must hold FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth, each as a "
+    "folder or as the archive of Zenodo record 4060432"
+  )
 
 
-def _read_vocabulary(path: Path) -> tuple[str, ...]:
-  with path.open(newline="", encoding="utf-8-sig") as file:
-    rows = [row for row in csv.reader(file) if row]
+def _read_text(files: Callable[[str], AudioFile], folder: epath.Path, name: str) -> str:
+  try:
+    return files(name).read_bytes().decode("utf-8-sig")
+  except FileNotFoundError:
+    raise UserError(
+      f"{folder}/FSD50K.ground_truth/{name} does not exist: FSD50K.ground_truth must "
+      "hold dev.csv, eval.csv and vocabulary.csv, as Zenodo record 4060432 has them"
+    ) from None
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(
+      f"{folder}/FSD50K.ground_truth/{name} cannot be read ({error}): download "
+      "FSD50K.ground_truth.zip again"
+    ) from error
+
+
+def _read_vocabulary(text: str, folder: epath.Path) -> tuple[str, ...]:
+  path = folder / "FSD50K.ground_truth/vocabulary.csv"
+  rows = [row for row in csv.reader(io.StringIO(text)) if row]
   for number, row in enumerate(rows):
     if len(row) != 3 or row[0] != str(number):
       raise UserError(
@@ -115,237 +101,33 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
   return classes
 
 
-def _read_clips(
-  path: Path, classes: Sequence[str], split: str | None = None
-) -> Iterator[Clip]:
-  """Yields a csv file's clips, of the `split` given or of that in its own column."""
-  class_index = {name: i for i, name in enumerate(classes)}
+def _read_rows(
+  text: str, path: epath.Path, split: str | None = None
+) -> Iterator[tuple[str, list[str], str]]:
+  """Yields fname, labels and split, which is as given or in the row."""
   columns = {"fname", "labels"} | (set() if split else {"split"})
-  with path.open(newline="", encoding="utf-8-sig") as file:
-    reader = csv.DictReader(file)
-    if not columns <= set(reader.fieldnames or ()):
-      raise UserError(f"{path}: its header must have the columns {sorted(columns)}")
-    for row in reader:
-      place = f"{path}, line {reader.line_num}"
-      fname = row["fname"] or ""
-      if fname in ("", ".", "..") or "/" in fname or "\\" in fname:
-        raise UserError(f"{place}: fname {fname!r} must be a file's name, with no path")
-      unknown = set((row["labels"] or "").split(",")) - class_index.keys()
-      if unknown:
-        raise UserError(
-          f"{place}: label {min(unknown)!r} of clip {fname} is not in vocabulary.csv"
-        )
-      labels = sorted({class_index[label] for label in row["labels"].split(",")})
-      if (split or row["split"]) not in SPLITS:
-        raise UserError(f"{place}: split {row['split']!r} must be train or val")
-      yield Clip(fname, tuple(labels), split or row["split"])
+  reader = csv.DictReader(io.StringIO(text, newline=""))
+  if not columns <= set(reader.fieldnames or ()):
+    raise UserError(f"{path}: its header must have the columns {sorted(columns)}")
+  for row in reader:
+    yield row["fname"] or "", (row["labels"] or "").split(","), split or row["split"]
 
 
-@dataclasses.dataclass(kw_only=True)
-class Fsd50kConfig(tfds.core.BuilderConfig):
-  """What a prepared set is made from.
-
-  Attributes:
-    source: the folder it is read from.
-    sample_rate_hz: the rate it is stored at.
-  """
-
-  source: Source
-  sample_rate_hz: int
-
-
-class Fsd50k(tfds.core.ShardBasedBuilder):
-  """TFDS builder of an FSD50K folder; clips keep the order of the csv files."""
-
-  VERSION = tfds.core.Version("1.0.0")
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    config = self.builder_config
-    audio = tfds.features.Tensor(
-      shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
-    )
-    labels = tfds.features.ClassLabel(names=config.source.classes)
-    return self.dataset_info_from_configs(
-      description="Weakly labelled sound events (Fonseca et al. 2020).",
-      features=tfds.features.FeaturesDict(
-        {
-          "audio": audio,
-          "labels": tfds.features.Sequence(labels),
-          "fname": tfds.features.Text(),
-        }
-      ),
-      disable_shuffling=True,
-    )
-
-  def _shard_iterators_per_split(self, _) -> dict[str, list[Callable]]:
-    source = self.builder_config.source
-    return {
-      split: [
-        lambda shard=shard: self._generate_examples(shard)
-        for shard in _shards(source, [c for c in source.clips if c.split == split])
-      ]
-      for split in SPLITS
-    }
-
-  def _download_and_prepare(self, dl_manager, download_config=None) -> None:
-    source = self.builder_config.source
-    self._accepted, self._rejected = [], []
-    with (
-      ThreadPoolExecutor(os.cpu_count()) as self._pool,
-      tqdm(total=len(source.clips), desc="preparing", unit="clip", disable=None) as bar,
-    ):
-      self._bar = bar
-      super()._download_and_prepare(dl_manager, download_config)
-    header = ("fname", "split", "num_samples", "labels")
-    _write_csv(Path(self.data_path) / CLIPS_FILE, header, self._accepted)
-    header = ("fname", "split", "reason")
-    _write_csv(Path(self.data_path) / REJECTED_FILE, header, self._rejected)
-
-  def _generate_examples(self, clips: Sequence[Clip]) -> Iterator:
-    source, rate_hz = self.builder_config.source, self.builder_config.sample_rate_hz
-
-    def decode(clip: Clip) -> np.ndarray | audio_io.AudioError:
-      try:
-        waveform = audio_io.read_audio(source.audio_path(clip), rate_hz)
-      except audio_io.AudioError as error:
-        return error
-      return audio_io.to_int16(waveform)
-
-    for clip, audio in _map_ahead(self._pool, decode, clips):
-      self._bar.update()
-      if isinstance(audio, audio_io.AudioError):
-        self._rejected.append((clip.fname, clip.split, str(audio)))
-        continue
-      labels = ";".join(source.classes[i] for i in clip.labels)
-      self._accepted.append((clip.fname, clip.split, len(audio), labels))
-      yield clip.fname, {"audio": audio, "labels": clip.labels, "fname": clip.fname}
-
-
-def _shards(source: Source, clips: Sequence[Clip]) -> Iterator[list[Clip]]:
-  """Cuts clips into runs of about `SHARD_BYTES` of audio; one run at the least."""
-  shard, size = [], 0
-  for clip in clips:
-    path = source.audio_path(clip)
-    size += path.stat().st_size if path.exists() else 0
-    shard.append(clip)
-    if size >= SHARD_BYTES:
-      yield shard
-      shard, size = [], 0
-  if shard:
-    yield shard
-
-
-def _map_ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable):
-  """Yields (item, function(item)) in order, computed a few items ahead on the pool."""
-  pending = collections.deque()
-  for item in items:
-    pending.append((item, pool.submit(function, item)))
-    if len(pending) > 4 * os.cpu_count():
-      item, future = pending.popleft()
-      yield item, future.result()
-  for item, future in pending:
-    yield item, future.result()
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-  with path.open("w", newline="", encoding="utf-8") as file:
-    csv.writer(file).writerows([header, *rows])
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparedSet:
-  """Where a prepared set lies.
-
-  Attributes:
-    folder: holds the shards, `clips.csv` and `rejected.csv`.
-    fingerprint: the source's.
-  """
-
-  folder: Path
-  fingerprint: str
-
-  @property
-  def study_split_path(self) -> Path:
-    """The file of the study's split, the same for all sample rates."""
-    return self.folder.parents[1] / f"study_split-{self.fingerprint}.csv"
-
-
-def prepare(
-  source_dir: Path, *, data_dir: str, sample_rate_hz: int, allow_missing: int
-) -> PreparedSet:
-  """Prepares a source folder for a sample rate, unless that has been done.
-
-  Args:
-    source_dir: a folder in FSD50K's layout.
-    data_dir: where prepared sets lie; empty for TFDS's default.
-    sample_rate_hz: the rate to store the audio at.
-    allow_missing: clips that may be missing or unreadable.
-
-  Raises:
-    UserError: see `read_source`; or more clips than `allow_missing` were rejected.
-      The prepared set is kept all the same, so that allowing them costs nothing.
-  """
-  source = read_source(Path(source_dir))
-  fingerprint = source.fingerprint()
-  builder = Fsd50k(
-    config=Fsd50kConfig(
-      name=f"{sample_rate_hz}hz-{fingerprint}",
-      source=source,
-      sample_rate_hz=sample_rate_hz,
-    ),
-    data_dir=data_dir or None,
-    file_format="array_record",
-  )
-  prepared = PreparedSet(Path(builder.data_dir), fingerprint)
-  if not prepared.folder.exists():
-    num_clips = len(source.clips)
-    logging.info("Preparing %d clips of %s.", num_clips, source_dir)
-    # TFDS prints of a download, of which there is none.
-    with contextlib.redirect_stdout(io.StringIO()):
-      builder.download_and_prepare()
-  _check_rejected(prepared, source_dir, allow_missing)
-  return prepared
-
-
-def _check_rejected(prepared: PreparedSet, source_dir: Path, allow_missing: int):
-  rejected = _read_csv(prepared.folder / REJECTED_FILE)
-  for clip in rejected:
-    logging.warning("Clip %(fname)s of %(split)s %(reason)s.", clip)
-  if len(rejected) > allow_missing:
-    names = ", ".join(clip["fname"] for clip in rejected[:10])
-    more = ", …" if len(rejected) > 10 else ""
-    raise UserError(
-      f"{source_dir}: {len(rejected)} clips are missing or unreadable ({names}{more}), "
-      f"not at most {allow_missing}: mend them, or allow them with --allow_missing="
-      f"{len(rejected)} (tools/prepare_data.py) or --config.data.allow_missing"
-    )
-
-
-def describe(prepared: PreparedSet, sample_rate_hz: int) -> str:
-  """What a prepared set holds, for a person to read."""
-  clips = _read_csv(prepared.folder / CLIPS_FILE)
-  rejected = _read_csv(prepared.folder / REJECTED_FILE)
-  counts = collections.Counter(
-    label for clip in clips for label in clip["labels"].split(";")
-  )
-  seconds = sum(int(clip["num_samples"]) for clip in clips) / sample_rate_hz
-  per_split = collections.Counter(clip["split"] for clip in clips)
-  rarest = ", ".join(f"{name} {n}" for name, n in counts.most_common()[:-6:-1])
-  reasons = collections.Counter(clip["reason"] for clip in rejected)
-  return "\n".join(
-    [
-      f"Prepared set: {prepared.folder}",
-      f"  clips     {len(clips)} ("
-      + ", ".join(f"{name} {per_split[name]}" for name in SPLITS)
-      + f"), {seconds / 3600:.2f} hours",
-      f"  classes   {len(counts)}; {counts.total() / len(clips):.2f} labels per clip",
-      f"  rarest    {rarest}",
-      f"  rejected  {len(rejected)}"
-      + "".join(f"\n            {n}: {reason}" for reason, n in reasons.items()),
-    ]
-  )
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-  with path.open(newline="", encoding="utf-8") as file:
-    return list(csv.DictReader(file))
+def _fault(
+  fname: str,
+  labels: Sequence[str],
+  split: str,
+  class_index: Mapping[str, int],
+  seen: set[str],
+) -> str:
+  """What makes a row unusable, if anything does."""
+  if fname in ("", ".", "..") or "/" in fname or "\\" in fname:
+    return "must be a file's name, with no path"
+  if fname in seen:
+    return "comes more than once in the csv files"
+  unknown = set(labels) - class_index.keys()
+  if unknown:
+    return f"has the label {min(unknown)!r}, which is not in vocabulary.csv"
+  if split not in SPLITS:
+    return f"has the split {split!r}, which must be train or val"
+  return ""

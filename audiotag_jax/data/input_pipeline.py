@@ -1,4 +1,8 @@
-"""tf.data pipelines: read -> normalise -> fix length -> noise -> log-mel -> batch.
+"""tf.data pipelines: read -> normalise -> noise -> log-mel -> fix length -> batch.
+
+Log-mels are of the whole clip, and what is cropped, or repeated to fill a window, is
+their frames: so those that were cached are those that are computed. Waveforms, for
+models that take them, are cropped and filled up by samples.
 
 The training stream at a step is a function of (seed, step) alone, so a resumed run
 starts its stream at its step, at no cost. Evaluation yields every clip once.
@@ -6,6 +10,7 @@ starts its stream at its step, at no cost. Evaluation yields every clip once.
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
@@ -31,6 +36,21 @@ class Process:
     return slice(self.index * local_size, (self.index + 1) * local_size)
 
 
+class Rows(NamedTuple):
+  """What the rows of a batch hold.
+
+  Attributes:
+    clip: <int64>[rows], position in the split; -1 for padding.
+    start: <int64>[rows], where the window starts in the clip, in frames of log-mels or
+      samples of waveforms; below 0 if the clip starts that far into its window.
+    draw: <int64>[rows], what randomness in a row is drawn from, and a window's number.
+  """
+
+  clip: np.ndarray
+  start: np.ndarray
+  draw: np.ndarray
+
+
 def train_batches(
   clips: splits.ClipIndex,
   config: ml_collections.ConfigDict,
@@ -50,28 +70,26 @@ def train_batches(
     process: the part of the batch to read.
 
   Yields:
-    `inputs`, by `data.features` log-mels <float32>[local_batch, frames, mels] or
-    waveforms <float32>[local_batch, samples], and `labels` <float32>[local_batch,
-    classes].
+    `inputs`, by `data.features` log-mels <float32>[local_batch, frames, mels] (float16
+    if they are cached) or waveforms <float32>[local_batch, samples], and `labels`
+    <float32>[local_batch, classes].
   """
   batch_size, seed = config.train.batch_size, config.seed
   sample = sampling.create_sampler(config.data.sampling, clips.labels, seed)
+  excess = _lengths(clips, config) - inputs_shape(config)[0]
 
-  def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
+  def rows(step: int) -> Rows:
     part = process.slice(batch_size)
     positions = step * batch_size + np.arange(part.start, part.stop)
-    return sample(positions), positions
-
-  def window_start(position: tf.Tensor, excess: tf.Tensor) -> tf.Tensor:
-    key = (tf.constant(seed, tf.int64), position)
-    low, high = tf.minimum(excess, 0), tf.maximum(excess, 0)
-    return tf.random.stateless_uniform([], key, low, high + 1, tf.int64)
+    clip = sample(positions)
+    start = [
+      np.random.default_rng((seed, position)).integers(min(0, n), max(0, n) + 1)
+      for position, n in zip(positions, excess[clip], strict=True)
+    ]
+    return Rows(clip, np.array(start), positions)
 
   steps = range(first_step, config.train.num_steps)
-  dataset = _batches(
-    clips, config, rows, steps, window_start, mix_noise=_noise_mixer(config)
-  )
-  for inputs, labels, _, _ in dataset.as_numpy_iterator():
+  for inputs, labels, *_ in _batches(clips, config, rows, steps, training=True):
     yield {"inputs": inputs, "labels": labels}
 
 
@@ -99,17 +117,14 @@ def eval_batches(
   clip, start = eval_windows(clips, config)
   part = process.slice(batch_size)
 
-  def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
+  def rows(step: int) -> Rows:
     window = step * batch_size + np.arange(part.start, part.stop)
     window[window >= len(clip)] = -1
-    return clip[window], window
-
-  def window_start(window: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    return tf.gather(start, tf.maximum(window, 0))
+    return Rows(clip[window], start[window], window)
 
   steps = range(num_eval_batches(clips, config))
-  dataset = _batches(clips, config, rows, steps, window_start, perturb=perturb)
-  for inputs, labels, clip_of_row, window in dataset.as_numpy_iterator():
+  batches = _batches(clips, config, rows, steps, perturb=perturb)
+  for inputs, labels, clip_of_row, window in batches:
     mask = (window >= 0).astype(np.float32)
     clip_of_row = clip_of_row.astype(np.int32)
     yield {"inputs": inputs, "labels": labels, "clip": clip_of_row, "mask": mask}
@@ -126,14 +141,15 @@ def eval_windows(
   """Lists the windows that a split is scored in.
 
   Returns:
-    clip <int64>[windows], position in `clips`, ascending; start <int64>[windows], in
-    samples. With `evaluation.crop` "windows" they start `hop_s` apart, and the last
+    clip <int64>[windows], position in `clips`, ascending; start <int64>[windows], as in
+    `Rows`. With `evaluation.crop` "windows" they start `hop_s` apart, and the last
     of a clip ends where the clip does.
   """
-  excess = np.maximum(clips.num_samples - clip_samples(config), 0)
+  excess = np.maximum(_lengths(clips, config) - inputs_shape(config)[0], 0)
   if config.evaluation.crop == "center":
     return np.arange(len(clips)), excess // 2
-  hop = round(config.evaluation.hop_s * config.frontend.sample_rate_hz)
+  rate_hz = config.frontend.sample_rate_hz / _samples_per_unit(config)
+  hop = max(1, round(config.evaluation.hop_s * rate_hz))
   counts = 1 + -(-excess // hop)
   clip = np.repeat(np.arange(len(clips)), counts)
   index_in_clip = np.arange(len(clip)) - np.repeat(counts.cumsum() - counts, counts)
@@ -153,6 +169,18 @@ def inputs_shape(config: ml_collections.ConfigDict) -> tuple[int, ...]:
   return params.num_frames(clip_samples(config)), params.num_mels
 
 
+def _samples_per_unit(config: ml_collections.ConfigDict) -> int:
+  """Samples from one frame, or one sample, of the inputs to the next."""
+  return 1 if config.data.features == "waveform" else config.frontend.hop_samples
+
+
+def _lengths(clips: splits.ClipIndex, config: ml_collections.ConfigDict) -> np.ndarray:
+  """Frames, or samples, of each clip <int64>[clips]."""
+  if config.data.features == "waveform":
+    return clips.num_samples
+  return mel.LogMelParams(**config.frontend).num_frames(clips.num_samples)
+
+
 def _noise_mixer(config: ml_collections.ConfigDict) -> Callable | None:
   """Returns the map from (waveform, position in the stream) to the noisy waveform."""
   settings = config.augment
@@ -170,56 +198,119 @@ def _noise_mixer(config: ml_collections.ConfigDict) -> Callable | None:
 
 
 def _batches(
-  clips, config, rows, steps: range, window_start, *, perturb=None, mix_noise=None
-) -> tf.data.Dataset:
-  """Builds the pipeline that training and evaluation share.
+  clips: splits.ClipIndex,
+  config: ml_collections.ConfigDict,
+  rows: Callable[[int], Rows],
+  steps: range,
+  *,
+  training: bool = False,
+  perturb: Callable | None = None,
+) -> Iterator[tuple[np.ndarray, ...]]:
+  """Yields (inputs, labels, clip, draw) of steps, which training and evaluation share.
 
   Args:
     clips: the clips of the split.
     config: the config.
-    rows: maps a step to (clip <int64>[rows], draw <int64>[rows]).
+    rows: what a step's batch holds.
     steps: the steps to yield.
-    window_start: maps (draw, samples in excess of the fixed length) to where a row
-      starts in its clip, in the graph.
+    training: whether background noise is mixed in, if the config says so.
     perturb: see `eval_batches`.
-    mix_noise: maps (waveform, draw) to the waveform with background noise, if given.
-
-  Returns:
-    A dataset of (inputs, labels, clip, draw), a batch of rows each.
   """
-  params = mel.LogMelParams(**config.frontend)
+  # Without noise or perturbation, cached log-mels need no waveform.
+  if clips.log_mels is not None and perturb is None:
+    dataset = _from_log_mels(clips, config, rows, steps)
+  else:
+    mix_noise = _noise_mixer(config) if training else None
+    dataset = _from_waveforms(clips, config, rows, steps, perturb, mix_noise)
+  return dataset.prefetch(2).as_numpy_iterator()
+
+
+def _from_log_mels(
+  clips: splits.ClipIndex,
+  config: ml_collections.ConfigDict,
+  rows: Callable[[int], Rows],
+  steps: range,
+) -> tf.data.Dataset:
+  length, num_mels = inputs_shape(config)
+  num_frames = _lengths(clips, config)
+  frame_bytes = 2 * num_mels
+
+  def read(step: np.ndarray) -> tuple[np.ndarray, ...]:
+    clip, start, draw = rows(int(step))
+    first = np.maximum(start, 0)
+    count = np.minimum(num_frames[clip], length)
+    parts = clips.log_mels.read_within(
+      clips.record[clip], first * frame_bytes, count * frame_bytes
+    )
+    log_mels = np.empty((len(clip), length, num_mels), np.float16)
+    for row, part, late in zip(log_mels, parts, np.maximum(-start, 0), strict=True):
+      frames = np.frombuffer(part, np.float16).reshape(-1, num_mels)
+      _fill(row, frames, late, config.data.pad)
+    return log_mels, _labels(clips, clip), clip, draw
+
+  types = (tf.float16, tf.float32, tf.int64, tf.int64)
+  return tf.data.Dataset.range(steps.start, steps.stop).map(
+    lambda step: tf.numpy_function(read, [step], types),
+    num_parallel_calls=tf.data.AUTOTUNE,
+  )
+
+
+def _fill(row: np.ndarray, frames: np.ndarray, late: int, pad: str) -> None:
+  """`fix_length` for log-mels in numpy: fills a row <float16>[length, mels]."""
+  if len(frames) == len(row):
+    row[:] = frames
+  elif pad == "repeat":
+    row[:] = frames[(np.arange(len(row)) - late) % len(frames)]
+  else:
+    row[:] = mel.MIN_DB
+    row[late : late + len(frames)] = frames
+
+
+def _labels(clips: splits.ClipIndex, clip: np.ndarray) -> np.ndarray:
+  return clips.labels[clip].toarray().astype(np.float32)
+
+
+def _from_waveforms(
+  clips: splits.ClipIndex,
+  config: ml_collections.ConfigDict,
+  rows: Callable[[int], Rows],
+  steps: range,
+  perturb: Callable | None,
+  mix_noise: Callable | None,
+) -> tf.data.Dataset:
+  length = inputs_shape(config)[0]
 
   def read(step):
-    clip, draw = rows(int(step))
-    return np.array(clips.read(clip), object), clips.labels[clip], clip, draw
+    clip, start, draw = rows(int(step))
+    records = np.array(clips.read(clip), object)
+    return records, _labels(clips, clip), clip, start, draw
 
   def perturb_clip(waveform, clip):
     return perturb(waveform, str(clips.fname[clip]))
 
-  def transform(record, labels, clip, draw):
+  def transform(record, labels, clip, start, draw):
     waveform = decode(record, clips.features)
     if perturb is not None:
       waveform = tf.numpy_function(perturb_clip, [waveform, clip], tf.float32)
       waveform = tf.ensure_shape(waveform, [None])
     waveform = normalize(waveform, config.data)
-    length = clip_samples(config)
-    start = window_start(draw, tf.size(waveform, tf.int64) - length)
-    waveform = fix_length(waveform, length, start, config.data.pad)
-    if mix_noise:
-      waveform = mix_noise(waveform, draw)
-    if config.data.features == "log_mel":
-      waveform = logmel_tf.log_mel(waveform, params)
-    return waveform, labels, clip, draw
+    mix = (lambda x: mix_noise(x, draw)) if mix_noise else (lambda x: x)
+    if config.data.features == "waveform":
+      inputs = mix(fix_length(waveform, length, start, config.data.pad))
+    else:
+      inputs = _log_mel_window(waveform, start, config, mix)
+    return inputs, labels, clip, draw
 
-  types = (tf.string, tf.uint8, tf.int64, tf.int64)
-  num_rows = len(rows(steps.start)[0])
+  types = (tf.string, tf.float32, tf.int64, tf.int64, tf.int64)
+  num_rows = len(rows(steps.start).clip)
 
   def read_batch(step):
-    record, labels, clip, draw = tf.numpy_function(read, [step], types)
-    labels = tf.cast(tf.ensure_shape(labels, [num_rows, clips.num_classes]), tf.float32)
-    row_numbers = (tf.ensure_shape(x, [num_rows]) for x in (record, clip, draw))
-    record, clip, draw = row_numbers
-    return record, labels, clip, draw
+    record, labels, *numbers = tf.numpy_function(read, [step], types)
+    labels = tf.ensure_shape(labels, [num_rows, clips.num_classes])
+    return tuple(
+      [tf.ensure_shape(record, [num_rows]), labels]
+      + [tf.ensure_shape(x, [num_rows]) for x in numbers]
+    )
 
   return (
     tf.data.Dataset.range(steps.start, steps.stop)
@@ -227,7 +318,23 @@ def _batches(
     .unbatch()
     .map(transform, num_parallel_calls=tf.data.AUTOTUNE)
     .batch(num_rows, drop_remainder=True)
-    .prefetch(2)
+  )
+
+
+def _log_mel_window(
+  waveform: tf.Tensor,
+  start: tf.Tensor,
+  config: ml_collections.ConfigDict,
+  mix: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+  """Computes the window of a clip's log-mel <float32>[frames, mels] from `start` on."""
+  params = mel.LogMelParams(**config.frontend)
+  length = inputs_shape(config)[0]
+  num_frames = params.num_frames(tf.size(waveform, tf.int64))
+  first, count = tf.maximum(start, 0), tf.minimum(num_frames, length)
+  log_mel = logmel_tf.log_mel_frames(mix(waveform), params, first, count)
+  return fix_length(
+    log_mel, length, tf.minimum(start, 0), config.data.pad, silence=mel.MIN_DB
   )
 
 
@@ -253,26 +360,29 @@ def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor
 
 
 def fix_length(
-  waveform: tf.Tensor, length: int, start: tf.Tensor, pad: str
+  x: tf.Tensor, length: int, start: tf.Tensor, pad: str, silence: float = 0.0
 ) -> tf.Tensor:
-  """Takes a window of `length` samples of a waveform, filling what is beyond it.
+  """Takes a window of `length` samples, or frames, filling what is beyond the clip.
 
   Args:
-    waveform: <float32>[samples], at least one.
-    length: samples wanted.
-    start: <int64>[], where the window starts in the waveform; at most 0 for one
-      shorter than `length`, which then begins that many samples into the window.
-    pad: "repeat" to fill up with the waveform itself, "zero" with silence.
+    x: <float32>[samples] or [frames, mels], at least one.
+    length: samples or frames wanted.
+    start: <int64>[], where the window starts in the clip; at most 0 for one shorter
+      than `length`, which then begins that far into the window.
+    pad: "repeat" to fill up with the clip itself, "zero" with silence.
+    silence: what silence is in `x`.
 
   Returns:
-    <float32>[length].
+    <float32>[length] or [length, mels].
   """
   late, start = tf.maximum(-start, 0), tf.maximum(start, 0)
+  others = [[0, 0]] * (len(x.shape) - 1)
   if pad == "repeat":
-    waveform = tf.roll(waveform, late, axis=0)
-    waveform = tf.tile(waveform, [1 + (length - 1) // tf.size(waveform)])
+    x = tf.roll(x, late, axis=0)
+    x = tf.tile(x, [1 + (length - 1) // tf.shape(x)[0]] + [1] * len(others))
   else:
-    waveform = tf.pad(waveform, [[late, 0]])
-  waveform = waveform[start : start + length]
-  waveform = tf.pad(waveform, [[0, length - tf.size(waveform)]])
-  return tf.ensure_shape(waveform, [length])
+    x = tf.pad(x, [[late, 0], *others], constant_values=silence)
+  x = x[start : start + length]
+  missing = length - tf.shape(x)[0]
+  x = tf.pad(x, [[0, missing], *others], constant_values=silence)
+  return tf.ensure_shape(x, [length, *x.shape[1:]])

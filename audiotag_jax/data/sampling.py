@@ -8,20 +8,21 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from scipy import sparse
 
 Sampler = Callable[[np.ndarray], np.ndarray]
 
 
-def create_sampler(sampling: str, labels: np.ndarray, seed: int) -> Sampler:
+def create_sampler(sampling: str, labels: sparse.csr_array, seed: int) -> Sampler:
   """Returns the map from positions <int64>[n] to clips <int64>[n].
 
   Args:
     sampling: a value of `config.data.sampling`.
-    labels: <uint8>[clips, classes] of the training clips.
+    labels: <uint8>[clips, classes] of the training clips, sparse.
     seed: what the order is drawn from.
   """
   if sampling == "uniform":
-    return lambda positions: shuffled(positions, len(labels), seed)
+    return lambda positions: shuffled(positions, labels.shape[0], seed)
   if sampling == "class_balanced":
     return class_balanced(labels, seed)
   return label_weighted(labels, seed)
@@ -35,16 +36,18 @@ def shuffled(positions: np.ndarray, num_clips: int, seed: int) -> np.ndarray:
     num_clips: clips in an epoch.
     seed: what the order of each epoch is drawn from.
   """
-  return _by_epoch(positions, num_clips, lambda epoch: _order(seed, epoch, num_clips))
+  return _by_epoch(positions, num_clips, lambda epoch: _epoch(seed, epoch, num_clips))
 
 
-def class_balanced(labels: np.ndarray, seed: int) -> Sampler:
+def class_balanced(labels: sparse.csr_array, seed: int) -> Sampler:
   """Classes in turn, and of each its clips in turn: each class once in a round.
 
   As PANNs' balanced sampler (Kong et al. 2020, section III-D): rounds and the clips of
   a class are shuffled anew each time. Classes without clips are left out.
   """
-  clips_of_class = [np.flatnonzero(column) for column in labels.T if column.any()]
+  columns = labels.tocsc()
+  clips_of_class = np.split(columns.indices, columns.indptr[1:-1])
+  clips_of_class = [clips for clips in clips_of_class if len(clips)]
 
   def clip(position: int) -> int:
     num_classes = len(clips_of_class)
@@ -57,7 +60,7 @@ def class_balanced(labels: np.ndarray, seed: int) -> Sampler:
   return lambda positions: np.array([clip(int(p)) for p in positions], np.int64)
 
 
-def label_weighted(labels: np.ndarray, seed: int) -> Sampler:
+def label_weighted(labels: sparse.csr_array, seed: int) -> Sampler:
   """Clips drawn with a chance that grows with the rarity of their labels.
 
   As PSLA (Gong et al. 2021, section IV-B): a clip's weight is the sum, over its labels,
@@ -69,9 +72,9 @@ def label_weighted(labels: np.ndarray, seed: int) -> Sampler:
   @functools.lru_cache(maxsize=4)
   def drawn(epoch: int) -> np.ndarray:
     rng = np.random.default_rng((seed, epoch))
-    return rng.choice(len(labels), len(labels), p=shares)
+    return rng.choice(len(shares), len(shares), p=shares)
 
-  return lambda positions: _by_epoch(positions, len(labels), drawn)
+  return lambda positions: _by_epoch(positions, len(shares), drawn)
 
 
 def _by_epoch(
@@ -83,6 +86,12 @@ def _by_epoch(
     of_epoch = epochs == epoch
     clips[of_epoch] = clips_of_epoch(int(epoch))[offsets[of_epoch]]
   return clips
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch(seed: int, epoch: int, size: int) -> np.ndarray:
+  """As `_order`, of which few are kept: an epoch may have millions of clips."""
+  return _order.__wrapped__(seed, epoch, size)
 
 
 @functools.lru_cache(maxsize=1024)

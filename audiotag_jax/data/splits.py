@@ -5,19 +5,23 @@ this code carries out, drawn once from the dev clips and written to a file, so t
 every model's run uses the same clips.
 """
 
+import array
 import csv
 import dataclasses
 import hashlib
-from pathlib import Path
+import sys
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from array_record.python import array_record_data_source
-from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from etils import epath
+from scipy import sparse
 
 from audiotag_jax import files
-from audiotag_jax.data import fsd50k
+from audiotag_jax.data import builder
+from audiotag_jax.data.records import Ranges, record_offsets
+from audiotag_jax.data.source import SPLITS
+from audiotag_jax.data.stratify import draw_stratified
 from audiotag_jax.errors import UserError
 
 # The study's clips among the dev clips of FSD50K; of a smaller set, the same shares.
@@ -34,20 +38,22 @@ class ClipIndex:
   Attributes:
     classes: the class names, in vocabulary order.
     fname: <str>[clips].
-    labels: <uint8>[clips, classes].
+    labels: <uint8>[clips, classes], sparse: of two million clips, most are zero.
     num_samples: <int64>[clips].
-    record: <int64>[clips], positions in `records`.
+    record: <int64>[clips], positions in `records` and `log_mels`.
     records: the serialised examples of the whole set.
     features: deserialises them.
+    log_mels: the log-mels of the whole set <float16>[frames, mels], if they are cached.
   """
 
   classes: tuple[str, ...]
   fname: np.ndarray
-  labels: np.ndarray
+  labels: sparse.csr_array
   num_samples: np.ndarray
   record: np.ndarray
-  records: array_record_data_source.ArrayRecordDataSource
+  records: Ranges
   features: tfds.features.FeaturesDict
+  log_mels: Ranges | None = None
 
   def __len__(self) -> int:
     return len(self.fname)
@@ -64,7 +70,7 @@ class ClipIndex:
 
   def read(self, clips: np.ndarray) -> list[bytes]:
     """Reads the examples of clips <int64>[n], positions in this index."""
-    return self.records.__getitems__(self.record[clips].tolist())
+    return self.records.read(self.record[clips])
 
   def select(self, clips: np.ndarray) -> "ClipIndex":
     """The clips of a mask or of positions."""
@@ -73,15 +79,27 @@ class ClipIndex:
     return dataclasses.replace(self, **chosen)
 
 
-def load_splits(protocol: str, prepared: fsd50k.PreparedSet) -> dict[str, ClipIndex]:
+def load_splits(protocol: str, prepared: builder.PreparedSet) -> dict[str, ClipIndex]:
+  """Returns train, val and eval of a prepared set; see `split_clips`."""
+  return split_clips(protocol, *load_clips(prepared.folder), prepared)
+
+
+def split_clips(
+  protocol: str, clips: ClipIndex, official: np.ndarray, prepared: builder.PreparedSet
+) -> dict[str, ClipIndex]:
   """Returns train, val and eval of a prepared set, by "official" or "study" protocol.
+
+  Args:
+    protocol: a value of `config.data.protocol`.
+    clips: all clips of the set.
+    official: the official split of each <str>[clips].
+    prepared: where the set lies.
 
   Raises:
     UserError: a split has no clips, or the study's file does not fit the set.
   """
-  clips, official = load_clips(prepared.folder)
   if protocol == "official":
-    splits = {name: clips.select(official == name) for name in fsd50k.SPLITS}
+    splits = {name: clips.select(official == name) for name in SPLITS}
   else:
     dev = clips.select(official != "eval")
     splits = study_splits(dev, prepared.study_split_path)
@@ -91,36 +109,51 @@ def load_splits(protocol: str, prepared: fsd50k.PreparedSet) -> dict[str, ClipIn
   return splits
 
 
-def load_clips(folder: Path) -> tuple[ClipIndex, np.ndarray]:
+def load_clips(folder: epath.PathLike) -> tuple[ClipIndex, np.ndarray]:
   """Reads the index of a prepared set.
 
   Returns:
     All clips, in record order, and the official split of each <str>[clips].
   """
-  builder = tfds.builder_from_directory(folder)
-  classes = tuple(builder.info.features["labels"].feature.names)
-  class_index = {name: i for i, name in enumerate(classes)}
-  with (folder / fsd50k.CLIPS_FILE).open(newline="", encoding="utf-8") as file:
-    rows = list(csv.DictReader(file))
-  labels = np.zeros((len(rows), len(classes)), np.uint8)
-  for row, clip_labels in zip(rows, labels, strict=True):
-    clip_labels[[class_index[label] for label in row["labels"].split(";")]] = 1
-  shards = [
-    Path(path) for name in fsd50k.SPLITS for path in builder.info.splits[name].filepaths
-  ]
+  folder = epath.Path(folder)
+  info = tfds.builder_from_directory(folder).info
+  classes = tuple(info.features["labels"].feature.names)
+  fname, split = [], []
+  num_samples, num_bytes = array.array("q"), array.array("q")
+  indices, indptr = array.array("i"), array.array("q", [0])
+  with (folder / builder.CLIPS_FILE).open(encoding="utf-8") as file:
+    rows = csv.reader(file)
+    next(rows)
+    for name, split_name, samples, labels, size in rows:
+      fname.append(name)
+      split.append(sys.intern(split_name))
+      num_samples.append(int(samples))
+      num_bytes.append(int(size))
+      indices.extend(map(int, labels.split()))
+      indptr.append(len(indices))
+  ones = np.ones(len(indices), np.uint8)
+  shape = (len(fname), len(classes))
   index = ClipIndex(
     classes=classes,
-    fname=np.array([row["fname"] for row in rows]),
-    labels=labels,
-    num_samples=np.array([row["num_samples"] for row in rows], np.int64),
-    record=np.arange(len(rows)),
-    records=array_record_data_source.ArrayRecordDataSource(shards),
-    features=builder.info.features,
+    fname=np.array(fname, np.dtypes.StringDType()),
+    labels=sparse.csr_array((ones, indices, indptr), shape),
+    num_samples=np.array(num_samples),
+    record=np.arange(len(fname)),
+    records=_record_ranges(info, np.array(num_bytes)),
+    features=info.features,
   )
-  return index, np.array([row["split"] for row in rows])
+  return index, np.array(split)
 
 
-def study_splits(dev: ClipIndex, path: Path) -> dict[str, ClipIndex]:
+def _record_ranges(info: tfds.core.DatasetInfo, num_bytes: np.ndarray) -> Ranges:
+  splits = [info.splits[name] for name in SPLITS if name in info.splits]
+  lengths = [length for split in splits for length in split.shard_lengths]
+  shard = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+  paths = tuple(str(path) for split in splits for path in split.filepaths)
+  return Ranges(paths, shard, record_offsets(num_bytes, shard), num_bytes)
+
+
+def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
   """Returns the study's splits of the dev clips, drawing them if there is no file yet.
 
   Args:
@@ -131,13 +164,13 @@ def study_splits(dev: ClipIndex, path: Path) -> dict[str, ClipIndex]:
     UserError: the file names clips that `dev` lacks.
   """
   if not path.exists():
-    split = draw_study_split(dev.labels)
+    split = draw_study_split(dev.labels.toarray())
     rows = [f"{f},{s}\n" for f, s in zip(dev.fname, split, strict=True) if s]
     files.write_whole(
       path, lambda partial: partial.write_text("".join(["fname,split\n", *rows]))
     )
     logging.info("Drew the study's split: %s", path)
-  with path.open(newline="") as file:
+  with path.open() as file:
     split_of = {row["fname"]: row["split"] for row in csv.DictReader(file)}
   missing = split_of.keys() - set(dev.fname.tolist())
   if missing:
@@ -163,16 +196,5 @@ def draw_study_split(labels: np.ndarray) -> np.ndarray:
   for name in ("eval", "val", "train"):
     rest = np.flatnonzero(split == "")
     size = max(1, round(STUDY_NUM_CLIPS[name] * share))
-    split[rest[_draw_stratified(labels[rest], size)]] = name
+    split[rest[draw_stratified(labels[rest], size, STUDY_SEED)]] = name
   return split
-
-
-def _draw_stratified(labels: np.ndarray, size: int) -> np.ndarray:
-  """Draws exactly `size` positions; the stratifier alone is off by a percent."""
-  splitter = MultilabelStratifiedShuffleSplit(
-    n_splits=1, test_size=size, random_state=STUDY_SEED
-  )
-  others, drawn = next(splitter.split(labels, labels))
-  rng = np.random.default_rng(STUDY_SEED)
-  shuffled = np.concatenate([rng.permutation(drawn), rng.permutation(others)])
-  return shuffled[:size]

@@ -43,9 +43,9 @@ def predict(
     np.add.at(num_windows, rows["clip"][real], 1)
     total_loss += float(rows["loss"][real].sum(dtype=np.float64))
   return Predictions(
-    fname=clips.fname,
+    fname=np.array(clips.fname.tolist()),
     scores=(scores / num_windows[:, None]).astype(np.float32),
-    labels=clips.labels,
+    labels=clips.labels.toarray(),
     classes=np.array(clips.classes),
     duration_s=(clips.num_samples / config.frontend.sample_rate_hz).astype(np.float32),
     loss=total_loss / int(num_windows.sum()),

@@ -77,7 +77,7 @@ def _picture(
   )
   left.set(title=f"{clips.fname[clip]}: log-mel", xlabel="s", ylabel="mel band")
 
-  labels = clips.labels[clip].astype(bool)
+  labels = clips.labels[[clip]].toarray()[0].astype(bool)
   order = np.lexsort((-scores, ~labels))
   order = order[: max(NUM_BARS, labels.sum())]
   order = order[np.argsort(-scores[order])]

@@ -133,7 +133,7 @@ def write_results(
 
   def write_per_class(path: Path) -> None:
     columns = {"label": predictions.classes, **classes}
-    with path.open("w", newline="") as file:
+    with path.open("w") as file:
       writer = csv.writer(file)
       writer.writerow([*PER_CLASS_COLUMNS, "threshold"])
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):

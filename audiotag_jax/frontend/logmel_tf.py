@@ -16,16 +16,40 @@ def log_mel(waveform: tf.Tensor, params: mel.LogMelParams) -> tf.Tensor:
   up to 0.1 dB.
 
   Args:
-    waveform: <float32>[..., samples], more than `fft_samples // 2` of them.
+    waveform: <float32>[..., samples]. One too short to be reflected is padded with
+      zeros at its end first.
     params: the front-end's parameters.
 
   Returns:
     <float32>[..., frames, num_mels] with frames = 1 + samples // hop_samples.
   """
+  num_frames = params.num_frames(tf.shape(waveform)[-1])
+  return log_mel_frames(waveform, params, 0, num_frames)
+
+
+def log_mel_frames(
+  waveform: tf.Tensor, params: mel.LogMelParams, first: tf.Tensor, count: tf.Tensor
+) -> tf.Tensor:
+  """Computes some frames of the log-mel spectrogram of waveforms, and no others.
+
+  Args:
+    waveform: <float32>[..., samples].
+    params: the front-end's parameters.
+    first: <int>[], the first frame wanted.
+    count: <int>[], frames wanted.
+
+  Returns:
+    <float32>[..., count, num_mels], frames `first` on of `log_mel`'s.
+  """
   half = params.fft_samples // 2
-  paddings = [[0, 0]] * (len(waveform.shape) - 1) + [[half, half]]
+  missing = tf.maximum(0, half + 1 - tf.shape(waveform)[-1])
+  others = [[0, 0]] * (len(waveform.shape) - 1)
+  waveform = tf.pad(waveform, [*others, [0, missing]])
+  waveform = tf.pad(waveform, [*others, [half, half]], mode="REFLECT")
+  start = first * params.hop_samples
+  end = start + (count - 1) * params.hop_samples + params.fft_samples
   spectrum = tf.signal.stft(
-    tf.pad(tf.cast(waveform, tf.float64), paddings, mode="REFLECT"),
+    tf.cast(waveform[..., start:end], tf.float64),
     frame_length=params.fft_samples,
     frame_step=params.hop_samples,
     window_fn=lambda _, dtype: tf.constant(mel.hann_window(params), dtype),

@@ -12,6 +12,8 @@ import numpy as np
 
 # 10 * log10(1e-10): PANNs' floor, `amin` of torchlibrosa and librosa.power_to_db.
 MIN_POWER = 1e-10
+# What silence is, in dB.
+MIN_DB = -100.0
 
 
 @dataclasses.dataclass(frozen=True)

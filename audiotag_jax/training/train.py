@@ -20,7 +20,7 @@ from tqdm import tqdm
 from audiotag_jax import checkpoint, files, parallel
 from audiotag_jax import config as config_lib
 from audiotag_jax.data import input_pipeline, splits
-from audiotag_jax.data.prepare import prepare
+from audiotag_jax.data.prepare import load_splits
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import evaluate, examples, report, results, thresholds
 from audiotag_jax.evaluation.results import Predictions
@@ -113,7 +113,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
 
   _check_unchanged(workdir / "config.json", config.to_dict())
   with parallel.main_process_first():
-    clips = splits.load_splits(config.data.protocol, prepare(config))
+    clips = load_splits(config)
   dataset = describe_splits(clips)
   _check_unchanged(workdir / "dataset.json", dataset)
   if parallel.is_main_process():

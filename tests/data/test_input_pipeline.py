@@ -1,9 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
+from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import fsd50k, input_pipeline, sampling, splits
+from audiotag_jax.data import (
+  builder,
+  fsd50k,
+  input_pipeline,
+  log_mels,
+  sampling,
+  splits,
+)
 from audiotag_jax.frontend import logmel_tf, mel
 
 ONE_PROCESS = input_pipeline.Process()
@@ -11,8 +21,11 @@ ONE_PROCESS = input_pipeline.Process()
 
 @pytest.fixture
 def clips(fsd50k_dir, tmp_path):
-  prepared = fsd50k.prepare(
-    fsd50k_dir, data_dir=str(tmp_path / "data"), sample_rate_hz=8_000, allow_missing=0
+  prepared = builder.prepare(
+    fsd50k.read_source(fsd50k_dir),
+    data_dir=str(tmp_path / "data"),
+    sample_rate_hz=8_000,
+    allow_missing=0,
   )
   return splits.load_splits("official", prepared)
 
@@ -68,7 +81,7 @@ def test_labels_stay_with_their_clips(clips, config):
   config.data.clip_s, config.data.features = 2.5, "waveform"
   batch = train_stream(clips, config)[0]
   order = sampling.shuffled(np.arange(12), 12, config.seed)
-  np.testing.assert_array_equal(batch["labels"], clips["train"].labels[order])
+  np.testing.assert_array_equal(batch["labels"], clips["train"].labels[order].toarray())
   for clip, row in zip(order, batch["inputs"], strict=True):
     waveform = input_pipeline.read_waveform(clips["train"], clip, config.data).numpy()
     length = len(waveform)
@@ -106,6 +119,28 @@ def test_training_crops_differ_from_epoch_to_epoch(clips, config):
   assert len({x.tobytes() for x in seen}) == 6
 
 
+@pytest.mark.parametrize("pad", ["repeat", "zero"])
+def test_cached_log_mels_give_the_same_batches(clips, config, tmp_path, pad):
+  config.data.pad = pad
+  config.evaluation.crop, config.evaluation.hop_s = "windows", 0.7
+  folder = epath.Path(next((tmp_path / "data").rglob("clips.csv")).parent)
+  whole_set, _ = splits.load_clips(folder)
+  cached = log_mels.cache_log_mels(whole_set, folder, config)
+  from_cache = {
+    name: dataclasses.replace(split, log_mels=cached) for name, split in clips.items()
+  }
+  # The spacing of float16 between -128 and -64 dB is 0.0625.
+  for computed, kept in zip(
+    [*train_stream(clips, config), eval_rows(clips, config)],
+    [*train_stream(from_cache, config), eval_rows(from_cache, config)],
+    strict=True,
+  ):
+    assert kept["inputs"].dtype == np.float16
+    np.testing.assert_allclose(kept["inputs"], computed["inputs"], atol=0.032)
+    others = [{k: v for k, v in x.items() if k != "inputs"} for x in (computed, kept)]
+    assert_same_batches(*([x] for x in others))
+
+
 def test_noise_is_mixed_into_training_alone(clips, config, tmp_path):
   config.data.features, config.data.normalize = "waveform", "none"
   quiet = train_stream(clips, config)
@@ -137,7 +172,7 @@ def test_evaluation_yields_every_clip_once_padded_and_masked(clips, config):
   rows = eval_rows(clips, config)  # 7 clips in batches of 4
   assert rows["mask"].tolist() == [1.0] * 7 + [0.0]
   assert rows["clip"][:7].tolist() == list(range(7))
-  np.testing.assert_array_equal(rows["labels"][:7], clips["eval"].labels)
+  np.testing.assert_array_equal(rows["labels"][:7], clips["eval"].labels.toarray())
   assert_same_batches([rows], [eval_rows(clips, config)])
 
 
@@ -151,16 +186,15 @@ def test_center_crop(clips, config):
   config.data.normalize = "none"
   long_clip = int(np.argmax(clips["eval"].num_samples))
   waveform = input_pipeline.read_waveform(clips["eval"], long_clip, config.data).numpy()
-  start = (len(waveform) - 8_000) // 2
-  expected = full_log_mel(
-    clips["eval"], long_clip, config, waveform[start : start + 8_000]
-  )
+  log_mel = full_log_mel(clips["eval"], long_clip, config, waveform)
+  assert len(log_mel) == 63  # of which the 26 in the middle
   np.testing.assert_allclose(
-    eval_rows(clips, config)["inputs"][long_clip], expected, atol=1e-3
+    eval_rows(clips, config)["inputs"][long_clip], log_mel[18 : 18 + 26], atol=1e-3
   )
 
 
 def test_windows_cover_each_clip_to_its_end(clips, config):
+  config.data.features = "waveform"
   config.evaluation.crop, config.evaluation.hop_s = "windows", 0.5
   clip, start = input_pipeline.eval_windows(clips["eval"], config)
   samples = clips["eval"].num_samples
@@ -176,10 +210,14 @@ def test_the_last_window_ends_where_the_clip_does(clips, config):
   config.evaluation.crop, config.evaluation.hop_s = "windows", 0.7
   clip, start = input_pipeline.eval_windows(clips["eval"], config)
   long_clip = int(np.argmax(clips["eval"].num_samples))
+  # Of log-mels in frames of 40 ms, 63 of them; of waveforms in samples.
+  assert start[clip == long_clip].tolist() == [0, 18, 36, 37]
+  config.data.features = "waveform"
+  clip, start = input_pipeline.eval_windows(clips["eval"], config)
   assert start[clip == long_clip].tolist() == [0, 5_600, 11_200, 12_000]
 
 
-@pytest.mark.parametrize(
+SHORT_CLIPS = pytest.mark.parametrize(
   ("pad", "start", "expected"),
   [
     ("repeat", 0, [1, 2, 3, 1, 2]),
@@ -189,10 +227,27 @@ def test_the_last_window_ends_where_the_clip_does(clips, config):
     ("zero", -2, [0, 0, 1, 2, 3]),
   ],
 )
+
+
+@SHORT_CLIPS
 def test_short_clips_are_filled_up(pad, start, expected):
   waveform = np.array([1, 2, 3], np.float32)
   fixed = input_pipeline.fix_length(waveform, 5, np.int64(start), pad)
   assert fixed.numpy().tolist() == expected
+
+
+@SHORT_CLIPS
+def test_short_log_mels_are_filled_up_the_same_whether_cached_or_not(
+  pad, start, expected
+):
+  log_mel = np.array([[1, 10], [2, 20], [3, 30]], np.float32)
+  silence = mel.MIN_DB
+  fixed = input_pipeline.fix_length(log_mel, 5, np.int64(start), pad, silence).numpy()
+  assert fixed[:, 0].tolist() == [x or silence for x in expected]
+  assert fixed[:, 1].tolist() == [10 * x or silence for x in expected]
+  cached = np.empty((5, 2), np.float16)
+  input_pipeline._fill(cached, log_mel.astype(np.float16), -start, pad)
+  np.testing.assert_array_equal(cached, fixed)
 
 
 @pytest.mark.parametrize("pad", ["repeat", "zero"])

@@ -3,14 +3,17 @@ import hashlib
 import numpy as np
 import pytest
 
-from audiotag_jax.data import fsd50k, splits
+from audiotag_jax.data import builder, fsd50k, splits
 from audiotag_jax.errors import UserError
 
 
 @pytest.fixture
 def prepared(fsd50k_dir, tmp_path):
-  return fsd50k.prepare(
-    fsd50k_dir, data_dir=str(tmp_path / "data"), sample_rate_hz=8_000, allow_missing=0
+  return builder.prepare(
+    fsd50k.read_source(fsd50k_dir),
+    data_dir=str(tmp_path / "data"),
+    sample_rate_hz=8_000,
+    allow_missing=0,
   )
 
 

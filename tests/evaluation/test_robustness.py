@@ -6,7 +6,7 @@ import pytest
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
-from audiotag_jax.data import fsd50k, input_pipeline, splits
+from audiotag_jax.data import builder, fsd50k, input_pipeline, splits
 from audiotag_jax.evaluation import evaluate, robustness
 
 NAMES = [
@@ -43,8 +43,11 @@ def config():
 
 @pytest.fixture
 def clips(fsd50k_dir, tmp_path):
-  prepared = fsd50k.prepare(
-    fsd50k_dir, data_dir=str(tmp_path / "data"), sample_rate_hz=16_000, allow_missing=0
+  prepared = builder.prepare(
+    fsd50k.read_source(fsd50k_dir),
+    data_dir=str(tmp_path / "data"),
+    sample_rate_hz=16_000,
+    allow_missing=0,
   )
   return splits.load_splits("official", prepared)["eval"]
 
@@ -127,7 +130,7 @@ def test_clips_of_a_sample_and_of_silence_have_scores(model, clips, config):
   class Records:
     """Clips of one sample, of 0.3 s of noise and of silence."""
 
-    def __getitems__(self, records):
+    def read(self, records):
       rng = np.random.default_rng(0)
       waveforms = [[9_000], rng.integers(-9_000, 9_000, 4_800), np.zeros(4_800)]
       return [self.encode(np.array(waveforms[i % 3], np.int16)) for i in records]

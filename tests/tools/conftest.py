@@ -17,6 +17,8 @@ def run_tool():
   def run(name: str, *args: str) -> subprocess.CompletedProcess:
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, str(REPOSITORY / "tools" / name), *args]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+      command, env=env, cwd=REPOSITORY, capture_output=True, text=True
+    )
 
   return run

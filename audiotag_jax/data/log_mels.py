@@ -1,0 +1,91 @@
+"""Cached log-mels: a prepared set's, as float16 beside its shards, written once.
+
+They are of the whole clips, in a folder for each front-end and normalisation. With
+PANNs' front-end they take a fifth of the room of the audio.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from etils import epath
+from tqdm import tqdm
+
+from audiotag_jax import files
+from audiotag_jax.data import input_pipeline, records, splits
+from audiotag_jax.frontend import logmel_tf, mel
+
+# Written last: what is there without it was not finished.
+PARAMS_FILE = "params.json"
+
+
+def cache_log_mels(
+  clips: splits.ClipIndex, folder: epath.Path, config: ml_collections.ConfigDict
+) -> records.Ranges:
+  """Computes the log-mels of a prepared set, unless that has been done.
+
+  Killed, it goes on with the shards that were not finished.
+
+  Args:
+    clips: all clips of the set, in record order.
+    folder: the set's folder.
+    config: the config, of which the front-end and `data.normalize` count.
+
+  Returns:
+    Where each clip's <float16>[frames, num_mels] lies.
+  """
+  params = mel.LogMelParams(**config.frontend)
+  described = {**dataclasses.asdict(params), "normalize": config.data.normalize}
+  text = json.dumps(described, indent=2, sort_keys=True) + "\\n"
+  key = hashlib.sha256(text.encode()).hexdigest()[:12]
+  cache = folder / f"log_mels-{key}"
+  shard = clips.records.file
+  paths = [cache / f"{i:05d}.f16" for i in range(len(clips.records.paths))]
+  if not (cache / PARAMS_FILE).exists():
+    logging.info("Computing the log-mels of %d clips into %s.", len(clips), cache)
+    with tqdm(total=len(clips), desc="log-mels", unit="clip", disable=None) as bar:
+      for i, path in enumerate(paths):
+        of_shard = np.flatnonzero(shard == i)
+        if not path.exists():
+          rows = _log_mels(clips, of_shard, params, config.data)
+          files.write_whole(path, lambda partial, rows=rows: _write(partial, rows, bar))
+        else:
+          bar.update(len(of_shard))
+    files.write_whole(cache / PARAMS_FILE, lambda partial: partial.write_text(text))
+  num_bytes = 2 * params.num_mels * params.num_frames(clips.num_samples)
+  return records.Ranges(
+    tuple(map(str, paths)), shard, records.start_in_shard(num_bytes, shard), num_bytes
+  )
+
+
+def _log_mels(
+  clips: splits.ClipIndex,
+  of_shard: np.ndarray,
+  params: mel.LogMelParams,
+  data: ml_collections.ConfigDict,
+) -> Iterator[np.ndarray]:
+  """Yields the log-mels <float16>[frames, num_mels] of clips, in order."""
+
+  def read(clip: np.ndarray) -> bytes:
+    return clips.read(clip[None])[0]
+
+  def log_mel(clip: tf.Tensor) -> tf.Tensor:
+    record = tf.ensure_shape(tf.numpy_function(read, [clip], tf.string), [])
+    waveform = input_pipeline.decode(record, clips.features)
+    waveform = input_pipeline.normalize(waveform, data)
+    return tf.cast(logmel_tf.log_mel(waveform, params), tf.float16)
+
+  dataset = tf.data.Dataset.from_tensor_slices(of_shard)
+  return dataset.map(log_mel, tf.data.AUTOTUNE).as_numpy_iterator()
+
+
+def _write(path: epath.Path, rows: Iterator[np.ndarray], bar: tqdm) -> None:
+  with path.open("wb") as file:
+    for row in rows:
+      file.write(row.tobytes())
+      bar.update()

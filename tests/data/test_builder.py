@@ -1,0 +1,204 @@
+"""Sources to prepared sets: archives, kills, Beam, file systems, what is written."""
+
+import csv
+import dataclasses
+import importlib
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from apache_beam.options.pipeline_options import PipelineOptions
+from etils import epath
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from audiotag_jax import config as config_lib
+from audiotag_jax.data import builder, fsd50k, input_pipeline, prepare, splits
+from audiotag_jax.data.source import Clip, Rejected
+from audiotag_jax.errors import UserError
+
+
+def prepare_set(source_dir, data_dir, **options):
+  return builder.prepare(
+    fsd50k.read_source(source_dir),
+    data_dir=str(data_dir),
+    sample_rate_hz=8_000,
+    allow_missing=0,
+    **options,
+  )
+
+
+def contents(folder):
+  """The bytes of a set's shards and lists, by name."""
+  folder = epath.Path(folder)
+  return {
+    path.name: path.read_bytes()
+    for path in folder.iterdir()
+    if "tfrecord" in path.name or path.name.endswith(".csv")
+  }
+
+
+def zip_part(folder, name):
+  """Replaces a part of FSD50K by its archive."""
+  with zipfile.ZipFile(folder / f"FSD50K.{name}.zip", "w") as archive:
+    for path in sorted((folder / f"FSD50K.{name}").iterdir()):
+      archive.write(path, f"FSD50K.{name}/{path.name}")
+  shutil.rmtree(folder / f"FSD50K.{name}")
+
+
+def test_archives_and_folders_in_any_mix_give_the_same_set(fsd50k_dir, tmp_path):
+  from_folders = contents(prepare_set(fsd50k_dir, tmp_path / "folders").folder)
+  assert len(from_folders) == 5
+  for i, name in enumerate(("dev_audio", "ground_truth", "eval_audio")):
+    zip_part(fsd50k_dir, name)
+    mixed = prepare_set(fsd50k_dir, tmp_path / f"mix-{i}").folder
+    assert contents(mixed) == from_folders
+
+
+def test_a_clip_that_its_archive_lacks_is_missing(fsd50k_dir, tmp_path):
+  (fsd50k_dir / "FSD50K.dev_audio/1003.wav").unlink()
+  zip_part(fsd50k_dir, "dev_audio")
+  with pytest.raises(UserError, match=r"1 clips are missing .*\(1003\)"):
+    prepare_set(fsd50k_dir, tmp_path / "data")
+
+
+def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch):
+  whole = contents(prepare_set(fsd50k_dir, tmp_path / "whole").folder)
+  monkeypatch.setattr(builder, "SHARD_CLIPS", 4)
+  in_shards = contents(prepare_set(fsd50k_dir, tmp_path / "in_shards").folder)
+  decode, decoded = builder.audio_io.read_audio, []
+
+  def die_at_the_tenth(audio, *args):
+    decoded.append(audio.name)
+    if len(decoded) == 10:
+      raise KeyboardInterrupt
+    return decode(audio, *args)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(builder.audio_io, "read_audio", die_at_the_tenth)
+    with pytest.raises(KeyboardInterrupt):
+      prepare_set(fsd50k_dir, tmp_path / "killed")
+  assert not list((tmp_path / "killed").rglob("dataset_info.json"))
+
+  def count(audio, *args):
+    decoded.append(audio.name)
+    return decode(audio, *args)
+
+  decoded.clear()
+  monkeypatch.setattr(builder.audio_io, "read_audio", count)
+  assert contents(prepare_set(fsd50k_dir, tmp_path / "killed").folder) == in_shards
+  # The two shards of four that were whole are not decoded again.
+  assert len(decoded) == 25 - 8
+  assert not list((tmp_path / "killed").rglob("*.partial"))
+  assert whole["clips.csv"] == in_shards["clips.csv"]
+
+
+def test_beam_writes_what_the_local_path_writes(fsd50k_dir, tmp_path, monkeypatch):
+  monkeypatch.setattr(builder, "SHARD_CLIPS", 5)
+  (fsd50k_dir / "FSD50K.eval_audio/1020.wav").write_text("no audio")
+  local = builder.prepare(
+    fsd50k.read_source(fsd50k_dir),
+    data_dir=str(tmp_path / "local"),
+    sample_rate_hz=8_000,
+    allow_missing=1,
+  )
+  on_beam = builder.prepare(
+    fsd50k.read_source(fsd50k_dir),
+    data_dir=str(tmp_path / "beam"),
+    sample_rate_hz=8_000,
+    allow_missing=1,
+    download_config=builder.tfds.download.DownloadConfig(
+      beam_runner="DirectRunner", beam_options=PipelineOptions([])
+    ),
+  )
+  assert contents(on_beam.folder) == contents(local.folder)
+  assert len(contents(local.folder)) == 3 + 2 + 2 + 2
+
+
+def test_tf_data_reads_the_shards_as_tfrecord(fsd50k_dir, tmp_path):
+  folder = prepare_set(fsd50k_dir, tmp_path / "data").folder
+  index, _ = splits.load_clips(folder)
+  paths = list(index.records.paths)
+  assert [record.numpy() for record in tf.data.TFRecordDataset(paths)] == index.read(
+    np.arange(25)
+  )
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+  """gs://bucket, a folder here, to etils, which otherwise asks TensorFlow for it."""
+
+  class Bucket(DirFileSystem):
+    protocol = ("gs", "gcs")
+
+    def __init__(self, **_):
+      super().__init__(path=str(tmp_path / "gs"), fs=LocalFileSystem(auto_mkdir=True))
+
+    @classmethod
+    def _strip_protocol(cls, path):
+      path = str(path)
+      for prefix in ("gs://", "gcs://"):
+        path = path.removeprefix(prefix)
+      return path.rstrip("/")
+
+  monkeypatch.setattr(epath.gpath, "_is_tf_installed", lambda: False)
+  registry = importlib.import_module("fsspec.registry")._registry
+  for name in Bucket.protocol:
+    monkeypatch.setitem(registry, name, Bucket)
+  return tmp_path / "gs/bucket"
+
+
+def test_data_in_a_bucket_is_prepared_and_read_there(fsd50k_dir, tmp_path, bucket):
+  zip_part(fsd50k_dir, "eval_audio")
+  shutil.copytree(fsd50k_dir, bucket / "FSD50K")
+  here = prepare_set(fsd50k_dir, tmp_path / "data").folder
+  there = prepare_set("gs://bucket/FSD50K", "gs://bucket/data").folder
+  assert str(there).startswith("gs://bucket/data/audio_tags/fsd50k-8000hz-")
+  assert contents(there) == contents(here)
+
+  config = config_lib.get_config()
+  config.frontend.sample_rate_hz, config.frontend.f_max_hz = 8_000, 4_000.0
+  config.data.clip_s, config.data.cache_log_mels = 1.0, True
+  config.train.batch_size, config.train.num_steps = 8, 2
+  batches = []
+  for root in (str(fsd50k_dir), "gs://bucket/FSD50K"):
+    config.data.source_dir = root
+    config.data.data_dir = (
+      "gs://bucket/data" if root.startswith("gs") else str(tmp_path / "data")
+    )
+    clips = prepare.load_splits(config)["train"]
+    batches.append(
+      list(
+        input_pipeline.train_batches(
+          clips, config, first_step=0, process=input_pipeline.Process()
+        )
+      )
+    )
+  for ours, theirs in zip(*batches, strict=True):
+    np.testing.assert_array_equal(ours["inputs"], theirs["inputs"])
+  assert list(bucket.rglob("*.f16"))
+
+
+def test_rejected_rows_stand_in_the_report_and_all_adds_up(fsd50k_dir, tmp_path):
+  source = fsd50k.read_source(fsd50k_dir)
+  rejected = Rejected("x", "train", "comes more than once")
+  broken = Clip("1", epath.Path("/nowhere/1.wav"), (0,), "val")
+  source = dataclasses.replace(
+    source, clips=(*source.clips, broken), rejected=(rejected,)
+  )
+  prepared = builder.prepare(
+    source, data_dir=str(tmp_path), sample_rate_hz=8_000, allow_missing=2
+  )
+  with (prepared.folder / "rejected.csv").open() as file:
+    rows = list(csv.reader(file))
+  assert rows == [
+    ["fname", "split", "reason"],
+    ["x", "train", "comes more than once"],
+    ["1", "val", "is missing"],
+  ]
+  assert len((prepared.folder / "clips.csv").read_text().splitlines()) == 1 + 25
+  text = builder.describe(prepared)
+  assert "clips     25 (train 12, val 6, eval 7)" in text
+  assert "rejected  2" in text
