@@ -77,16 +77,26 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Html:
+  """What a page has in HTML alone, such as players; Markdown leaves it out."""
+
+  html: str
+
+
+Block = str | Table | Figure | Html
+
+
+@dataclasses.dataclass(frozen=True)
 class Section:
   """A section: its caption, then paragraphs, tables and figures."""
 
   title: str
   caption: str
-  blocks: Sequence[str | Table | Figure] = ()
+  blocks: Sequence[Block] = ()
 
 
-def to_html(title: str, sections: Sequence[Section]) -> str:
-  """Returns the page as a file that needs no other."""
+def to_html(title: str, sections: Sequence[Section], css: str = "") -> str:
+  """Returns the page as a file that needs no other; `css` adds to its style."""
   escaped = html.escape(title)
   links = "\n".join(
     f'<a href="#{_anchor(section.title)}">{html.escape(section.title)}</a>'
@@ -96,7 +106,7 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
   return (
     f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    f"<title>{escaped}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
+    f"<title>{escaped}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n"
     f"<h1>{escaped}</h1>\n<nav>\n{links}\n</nav>\n{body}\n</body>\n</html>\n"
   )
 
@@ -128,7 +138,9 @@ def _html_section(section: Section) -> str:
   )
 
 
-def _html_block(block: str | Table | Figure) -> str:
+def _html_block(block: Block) -> str:
+  if isinstance(block, Html):
+    return block.html
   if isinstance(block, Table):
     return _html_table(block)
   if isinstance(block, Figure):
@@ -166,7 +178,9 @@ def _inline_svg(figure: Figure) -> str:
   return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def _markdown_block(block: str | Table | Figure) -> str:
+def _markdown_block(block: Block) -> str:
+  if isinstance(block, Html):
+    return ""
   if isinstance(block, Table):
     return _markdown_table(block)
   if isinstance(block, Figure):

@@ -31,7 +31,7 @@ Styles = Mapping[str, Mapping[str, str]]
 
 # Text stays text, and a name with a dollar sign is no formula; the salt makes the same
 # figure the same file.
-_figure = matplotlib.rc_context(
+drawn = matplotlib.rc_context(
   {
     "svg.fonttype": "none",
     "svg.hashsalt": "audiotag_jax",
@@ -57,7 +57,7 @@ def styles(names: Sequence[str]) -> Styles:
   }
 
 
-@_figure
+@drawn
 def learning_curves(styles: Styles, runs: Mapping[str, Mapping[str, Curve]]) -> str:
   """Draws the curves of `comparison.CURVES`, over steps and over training time."""
   longest = max(c["train/loss"].minutes.max() for c in runs.values())
@@ -82,11 +82,11 @@ def learning_curves(styles: Styles, runs: Mapping[str, Mapping[str, Curve]]) -> 
     for row in axes[:, column]:
       row.set_xlim(left=0)
       row.locator_params(axis="x", nbins=6)
-  _legend(figure, styles, runs)
-  return _svg(figure)
+  add_legend(figure, styles, runs)
+  return to_svg(figure)
 
 
-@_figure
+@drawn
 def dots(
   styles: Styles,
   rows: Sequence[str],
@@ -122,11 +122,11 @@ def dots(
     axes.tick_params(axis="x", top=True, labeltop=per_column > 30)
     axes.grid(axis="y", alpha=0.12)
   columns[0].set_xlim(left=0)
-  _legend(figure, styles, runs, title)
-  return _svg(figure)
+  add_legend(figure, styles, runs, title)
+  return to_svg(figure)
 
 
-@_figure
+@drawn
 def reliability(styles: Styles, runs: Mapping[str, Mapping[str, np.ndarray]]) -> str:
   """Draws the share of positives over the score, and how many decisions score so."""
   figure = Figure(figsize=(WIDTH_IN, 4.2))
@@ -154,11 +154,11 @@ def reliability(styles: Styles, runs: Mapping[str, Mapping[str, np.ndarray]]) ->
   )
   right.yaxis.set_major_formatter("{x:,.0f}")
   right.yaxis.set_minor_formatter("")
-  _legend(figure, styles, runs)
-  return _svg(figure)
+  add_legend(figure, styles, runs)
+  return to_svg(figure)
 
 
-@_figure
+@drawn
 def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
   """Draws the heat map of `comparison.co_occurrence`."""
   size_in = min(WIDTH_IN, 3.5 + 0.17 * len(classes))
@@ -176,10 +176,10 @@ def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
     ylabel="of the clips with this label",
   )
   figure.colorbar(image, label="share of the row's clips", shrink=0.6)
-  return _svg(figure)
+  return to_svg(figure)
 
 
-@_figure
+@drawn
 def precision_recall(
   styles: Styles,
   runs: Mapping[str, tuple[np.ndarray, np.ndarray]],
@@ -227,11 +227,11 @@ def precision_recall(
     for label, face in marks.items()
   ]
   axes.legend(handles=handles, loc="lower left")
-  _legend(figure, styles, runs)
-  return _svg(figure)
+  add_legend(figure, styles, runs)
+  return to_svg(figure)
 
 
-@_figure
+@drawn
 def by_bin(
   styles: Styles,
   bins: Sequence[str],
@@ -257,11 +257,11 @@ def by_bin(
     axes.set(xlabel=xlabel, ylabel=label, xlim=(-0.6, len(bins) - 0.4))
     axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)
-  _legend(figure, styles, runs, title)
-  return _svg(figure)
+  add_legend(figure, styles, runs, title)
+  return to_svg(figure)
 
 
-@_figure
+@drawn
 def cost(styles: Styles, runs: Mapping[str, tuple[float, Estimate]]) -> str:
   """Draws mAP, with its interval, over multiply-adds."""
   figure = Figure(figsize=(7.5, 4))
@@ -279,8 +279,8 @@ def cost(styles: Styles, runs: Mapping[str, tuple[float, Estimate]]) -> str:
   axes.xaxis.set_major_formatter(EngFormatter())
   axes.xaxis.set_minor_formatter("")
   axes.margins(x=0.15, y=0.15)
-  _legend(figure, styles, runs)
-  return _svg(figure)
+  add_legend(figure, styles, runs)
+  return to_svg(figure)
 
 
 def _min(values: np.ndarray, axis: int) -> np.ndarray:
@@ -289,7 +289,7 @@ def _min(values: np.ndarray, axis: int) -> np.ndarray:
   return np.where(np.isinf(least), np.nan, least)
 
 
-def _legend(
+def add_legend(
   figure: Figure, styles: Styles, names: Mapping[str, object], title: str = ""
 ) -> None:
   """Names the runs that are drawn above the figure, under its title if it has one."""
@@ -306,7 +306,7 @@ def _legend(
   )
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
   """The figure as an SVG file, without what changes from day to day."""
   file = io.StringIO()
   nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

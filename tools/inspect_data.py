@@ -1,0 +1,71 @@
+"""Inspects a data set before training: its original files, labels and splits.
+
+python tools/inspect_data.py --config=configs/crnn_fsd50k.py \
+  --config.data.source_dir=/data/FSD50K --output=inspection
+
+Prints a summary and writes inspection.html, which has plots, tables and clips of each
+class to look at and listen to, clips.csv, duplicates.csv and summary.json.
+"""
+
+import argparse
+from pathlib import Path
+
+from audiotag_jax import config as config_lib
+from audiotag_jax import logs
+from audiotag_jax.errors import UserError, exit_on_user_error
+
+
+def parse_args() -> tuple[argparse.Namespace, list[str]]:
+  parser = argparse.ArgumentParser(
+    description=__doc__.splitlines()[0],
+    epilog="--config.key=value overrides a key of the recipe",
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    "--config",
+    type=Path,
+    required=True,
+    metavar="RECIPE",
+    help="says where the data set is, and what its log-mels are",
+  )
+  parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+  parser.add_argument(
+    "--max_classes",
+    type=int,
+    default=200,
+    help="classes with clips to listen to, the most frequent ones (200 if not given)",
+  )
+  args, overrides = parser.parse_known_args()
+  for override in overrides:
+    if not (override.startswith("--config.") and "=" in override):
+      parser.error(f"{override} is no --config.key=value")
+  return args, overrides
+
+
+@exit_on_user_error
+def main() -> None:
+  args, overrides = parse_args()
+  logs.show_progress()
+  config = config_lib.read_recipe(args.config, overrides)
+  config_lib.validate(config)
+  try:
+    args.output.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise UserError(
+      f"--output={args.output} cannot be made ({error.strerror}): give another folder"
+    ) from error
+  from audiotag_jax.data import inspection
+  from audiotag_jax.data.prepare import open_source
+  from audiotag_jax.evaluation import data_report
+  from audiotag_jax.frontend.mel import LogMelParams
+
+  inspected = inspection.inspect_source(open_source(config.data))
+  params = LogMelParams(**config.frontend)
+  summary = data_report.write_report(inspected, params, args.output, args.max_classes)
+  print(inspection.describe(summary))
+  page = args.output / "inspection.html"
+  print(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+  main()
