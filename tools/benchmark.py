@@ -1,18 +1,20 @@
-"""Measures the stages of a recipe beside a peer doing the same, in one run.
+"""Measures beside a peer doing the same, in one run.
 
-python tools/benchmark.py --source=/data/FSD50K --config=configs/crnn_fsd50k.py
+python tools/benchmark.py recipe --source=/data/FSD50K --config=configs/crnn_fsd50k.py
+python tools/benchmark.py data
 """
 
 import argparse
 import functools
-import importlib.util
 import resource
 import tempfile
-import time
 from pathlib import Path
 
+import benchmark_data
 import numpy as np
+from benchmark_report import report, timed
 
+from audiotag_jax import config as config_lib
 from audiotag_jax import logs
 from audiotag_jax.errors import exit_on_user_error
 
@@ -21,48 +23,41 @@ NUM_STEPS = 10
 
 def parse_args() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument(
+  parts = parser.add_subparsers(dest="part", required=True)
+  recipe = parts.add_parser("recipe", help="the stages of a recipe, on its data")
+  recipe.add_argument(
     "--source", type=Path, required=True, help="a folder in FSD50K's layout"
   )
-  parser.add_argument("--config", type=Path, required=True, help="a recipe")
+  recipe.add_argument("--config", type=Path, required=True, help="a recipe")
+  data = parts.add_parser("data", help="from audio files to batches, at scale")
+  data.add_argument("--num_clips", type=int, default=600, help="clips of noise to make")
+  data.add_argument(
+    "--largest_index", type=int, default=2_000_000, help="clips of the largest set"
+  )
   return parser.parse_args()
-
-
-def load_recipe(path: Path):
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  recipe = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(recipe)
-  return recipe.get_config()
-
-
-def timed(function, *args) -> tuple[float, object]:
-  """Returns a call's seconds and what it returned."""
-  start_s = time.perf_counter()
-  result = function(*args)
-  return time.perf_counter() - start_s, result
 
 
 def benchmark_prepare(config, source_dir: Path, data_dir: str):
   """Preparation, against librosa.load clip by clip on one core."""
   import librosa
 
-  from audiotag_jax.data import fsd50k, splits
+  from audiotag_jax.data import builder, fsd50k, splits
 
   rate_hz = config.frontend.sample_rate_hz
   source = fsd50k.read_source(source_dir)
   clips = source.clips[:: max(1, len(source.clips) // 100)]
-  librosa.load(source.audio_path(clips[0]), sr=rate_hz)
+  librosa.load(clips[0].audio, sr=rate_hz)
   peer_s, peer = timed(
-    lambda: [librosa.load(source.audio_path(clip), sr=rate_hz)[0] for clip in clips]
+    lambda: [librosa.load(clip.audio, sr=rate_hz)[0] for clip in clips]
   )
   peer_audio_s = sum(map(len, peer)) / rate_hz
   prepare = functools.partial(
-    fsd50k.prepare,
+    builder.prepare,
     data_dir=data_dir,
     sample_rate_hz=rate_hz,
     allow_missing=len(source.clips),
   )
-  ours_s, prepared = timed(prepare, source_dir)
+  ours_s, prepared = timed(prepare, source)
   all_clips, _ = splits.load_clips(prepared.folder)
   audio_s = all_clips.num_samples.sum() / rate_hz
   report(
@@ -153,15 +148,14 @@ def benchmark_train(config, num_classes: int) -> None:
   print(f"{'train: seconds to compile':<34}{compile_s:10.1f}")
 
 
-def report(name: str, ours: float, peer: float, peer_name: str) -> None:
-  print(f"{name:<34}{ours:10.1f}{peer:10.1f}{ours / peer:8.2f} ×   {peer_name}")
-
-
 @exit_on_user_error
 def main() -> None:
   args = parse_args()
   logs.show_progress()
-  config = load_recipe(args.config)
+  if args.part == "data":
+    benchmark_data.benchmark(args.num_clips, args.largest_index)
+    return
+  config = config_lib.read_recipe(args.config)
   print(f"{'':<34}{'ours':>10}{'peer':>10}{'ratio':>8}")
   with tempfile.TemporaryDirectory() as data_dir:
     clips = benchmark_prepare(config, args.source, data_dir)

@@ -1,24 +1,28 @@
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_every_stage_gives_a_figure(fsd50k_dir):
-  result = subprocess.run(
-    [
-      sys.executable,
-      "tools/benchmark.py",
-      f"--source={fsd50k_dir}",
-      "--config=configs/crnn_demo.py",
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
+def figures_of(result):
   assert result.returncode == 0, result.stderr
   rows = [line for line in result.stdout.splitlines() if ": " in line or "GiB" in line]
-  figures = {row[:34].strip(): float(row[34:44]) for row in rows}
+  return {row[:34].strip(): float(row[34:44]) for row in rows if row[34:44].strip()}
+
+
+def test_every_stage_of_a_recipe_gives_a_figure(run_tool, fsd50k_dir):
+  args = (f"--source={fsd50k_dir}", "--config=configs/crnn_demo.py")
+  figures = figures_of(run_tool("benchmark.py", "recipe", *args))
   assert all(figure > 0 for figure in figures.values())
   assert {"prepare: clips/s", "log-mel: 6-s clips/s", "train: steps/s"} <= set(figures)
+
+
+def test_the_data_path_gives_figures_at_every_size(run_tool):
+  args = ("--num_clips=40", "--largest_index=2000")
+  result = run_tool("benchmark.py", "data", *args)
+  assert result.returncode == 0, result.stderr
+  rows = result.stdout.splitlines()
+  assert [row[:34].strip() for row in rows[1:6]] == [
+    "prepare: × real time",
+    "prepare: clips/s",
+    "prepare: peak memory, GiB",
+    "log-mel of waveforms: 10-s clips/s",
+    "cached log-mels: 10-s clips/s",
+  ]
+  assert all(float(row[34:44]) > 0 for row in rows[1:6])
+  assert [row.split()[0] for row in rows[7:]] == ["1,000", "2,000"]
+  assert all(float(row.split()[-2]) > 0 for row in rows[7:])
