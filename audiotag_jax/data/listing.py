@@ -6,7 +6,6 @@ import posixpath
 from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO
 
-import fsspec
 from etils import epath
 from tqdm import tqdm
 
@@ -163,11 +162,18 @@ def walk_audio(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
 
 
 def _walk_remote(folder: epath.Path) -> Iterator[tuple[str, None]]:
-  files, root = fsspec.core.url_to_fs(str(folder))
-  for path in files.find(root):
-    path = path.removeprefix(root)
-    if "/." not in path:
-      yield path.lstrip("/"), None
+  root = _in_bucket(folder)
+  for parent, _, names in folder.walk():
+    below = _in_bucket(parent).removeprefix(root).lstrip("/")
+    for name in names:
+      path = posixpath.join(below, name)
+      if "/." not in f"/{path}":
+        yield path, None
+
+
+def _in_bucket(path: epath.Path) -> str:
+  """A path without its scheme, which some file systems leave out."""
+  return str(path).rpartition("://")[2].strip("/")
 
 
 def _walk_local(folder: epath.Path) -> Iterator[tuple[str, str | None]]:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import importlib
 import shutil
 import zipfile
 
@@ -11,8 +10,6 @@ import pytest
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
-from fsspec.implementations.dirfs import DirFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
 from audiotag_jax import config as config_lib
 from audiotag_jax.data import builder, fsd50k, input_pipeline, prepare, splits
@@ -124,30 +121,6 @@ def test_tf_data_reads_the_shards_as_tfrecord(fsd50k_dir, tmp_path):
   assert [record.numpy() for record in tf.data.TFRecordDataset(paths)] == index.read(
     np.arange(25)
   )
-
-
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-  """gs://bucket, a folder here, to etils, which otherwise asks TensorFlow for it."""
-
-  class Bucket(DirFileSystem):
-    protocol = ("gs", "gcs")
-
-    def __init__(self, **_):
-      super().__init__(path=str(tmp_path / "gs"), fs=LocalFileSystem(auto_mkdir=True))
-
-    @classmethod
-    def _strip_protocol(cls, path):
-      path = str(path)
-      for prefix in ("gs://", "gcs://"):
-        path = path.removeprefix(prefix)
-      return path.rstrip("/")
-
-  monkeypatch.setattr(epath.gpath, "_is_tf_installed", lambda: False)
-  registry = importlib.import_module("fsspec.registry")._registry
-  for name in Bucket.protocol:
-    monkeypatch.setitem(registry, name, Bucket)
-  return tmp_path / "gs/bucket"
 
 
 def test_data_in_a_bucket_is_prepared_and_read_there(fsd50k_dir, tmp_path, bucket):
