@@ -103,6 +103,7 @@ CHANCES = (
 # data lies and what is looked at, never what is trained.
 FREE_KEYS = (
   "data.source_dir",
+  "data.audio_dir",
   "data.data_dir",
   "data.allow_missing",
   "train.log_every_steps",

@@ -36,7 +36,9 @@ def shuffled(positions: np.ndarray, num_clips: int, seed: int) -> np.ndarray:
     num_clips: clips in an epoch.
     seed: what the order of each epoch is drawn from.
   """
-  return _by_epoch(positions, num_clips, lambda epoch: _epoch(seed, epoch, num_clips))
+  return _by_epoch(
+    positions, num_clips, lambda epoch: _order_of_epoch(seed, epoch, num_clips)
+  )
 
 
 def class_balanced(labels: sparse.csr_array, seed: int) -> Sampler:
@@ -88,12 +90,10 @@ def _by_epoch(
   return clips
 
 
-@functools.lru_cache(maxsize=4)
-def _epoch(seed: int, epoch: int, size: int) -> np.ndarray:
-  """As `_order`, of which few are kept: an epoch may have millions of clips."""
-  return _order.__wrapped__(seed, epoch, size)
-
-
-@functools.lru_cache(maxsize=1024)
-def _order(seed: int | tuple[int, ...], epoch: int, size: int) -> np.ndarray:
+def _permutation(seed: int | tuple[int, ...], epoch: int, size: int) -> np.ndarray:
   return np.random.default_rng((*np.atleast_1d(seed), epoch)).permutation(size)
+
+
+# Of a whole set few are kept, for it may have millions of clips.
+_order_of_epoch = functools.lru_cache(maxsize=4)(_permutation)
+_order = functools.lru_cache(maxsize=1024)(_permutation)
