@@ -7,12 +7,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import builder, fsd50k, input_pipeline, prepare, splits
+from audiotag_jax.data import builder, fsd50k, input_pipeline, manifest, prepare, splits
 from audiotag_jax.data.source import Clip, Rejected
 from audiotag_jax.errors import UserError
 
@@ -175,3 +176,91 @@ def test_rejected_rows_stand_in_the_report_and_all_adds_up(fsd50k_dir, tmp_path)
   text = builder.describe(prepared)
   assert "clips     25 (train 12, val 6, eval 7)" in text
   assert "rejected  2" in text
+
+
+def write_recordings(folder):
+  """Recordings of many kinds, good and broken; returns the good ones' names."""
+  rng = np.random.default_rng(0)
+
+  def write(name, seconds=0.5, rate_hz=16_000, channels=1, **options):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    noise = rng.uniform(-0.5, 0.5, (round(seconds * rate_hz), channels))
+    soundfile.write(path, noise, rate_hz, **options)
+    return path
+
+  good = [
+    "plain.wav",
+    "sous dossier/été – 雨.flac",
+    "UPPER.WAV",
+    "192khz.wav",
+    "5.1.wav",
+  ]
+  good += ["float.wav", "one sample.wav", "flac called.wav", "vorbis.ogg", "8-bit.wav"]
+  write(good[0])
+  write(good[1])
+  write(good[2])
+  write(good[3], rate_hz=192_000)
+  write(good[4], channels=6)
+  write(good[5], subtype="FLOAT")
+  write(good[6], seconds=1 / 16_000)
+  write(good[7], format="FLAC")
+  write(good[8])
+  write(good[9], subtype="PCM_U8")
+  whole = write("whole.flac").read_bytes()
+  (folder / "cut.flac").write_bytes(whole[: len(whole) // 2])
+  (folder / "whole.flac").unlink()
+  (folder / "cut header.wav").write_bytes((folder / "plain.wav").read_bytes()[:30])
+  (folder / "empty.wav").touch()
+  (folder / "text.wav").write_text("no audio")
+  (folder / "folder.wav").mkdir()
+  write("no samples.wav", seconds=0)
+  soundfile.write(folder / "nan.wav", np.array([0.1, np.nan]), 16_000, subtype="FLOAT")
+  with soundfile.SoundFile(folder / "eleven minutes.wav", "w", 8_000, 1) as file:
+    file.write(np.zeros(660 * 8_000, np.int16))
+  (folder.parent / "outside.wav").write_bytes((folder / "plain.wav").read_bytes())
+  (folder / "link.wav").symlink_to(folder.parent / "outside.wav")
+  return good
+
+
+def test_of_good_and_broken_recordings_the_good_are_prepared(tmp_path):
+  folder = tmp_path / "recordings"
+  folder.mkdir()
+  good = write_recordings(folder)
+  broken = {
+    "cut.flac": "lost sync",
+    "cut header.wav": "cannot be decoded",
+    "empty.wav": "is empty",
+    "text.wav": "Format not recognised",
+    "folder.wav": "is not a file",
+    "no samples.wav": "holds no samples",
+    "nan.wav": "1 samples that are not finite",
+    "eleven minutes.wav": "is 660.0 s long, more than 600",
+    "link.wav": "lies outside of the audio folder",
+    "../outside.wav": "lies outside of the audio folder",
+    "gone.wav": "is missing",
+  }
+  rows = [[name, "a;b"] for name in (*good, *broken)]
+  rows += [["plain.wav", "a"], ["", "a"], ["UPPER.WAV", ""]]
+  splits_ = [("train", "val", "eval")[i % 3] for i in range(len(rows))]
+  rows = [[*row, split] for row, split in zip(rows, splits_, strict=True)]
+  rows.append(["vorbis.ogg", "a", "testing"])
+  with (folder / "clips.csv").open("w", encoding="utf-8-sig", newline="") as file:
+    csv.writer(file).writerows([["path", "labels", "split"], *rows])
+  source = manifest.read_manifest(
+    epath.Path(folder / "clips.csv"), audio_dir=None, label_separator=";"
+  )
+  prepared = builder.prepare(
+    source, data_dir=str(tmp_path), sample_rate_hz=16_000, allow_missing=len(rows)
+  )
+  with (prepared.folder / "clips.csv").open(encoding="utf-8") as file:
+    assert sorted(row["fname"] for row in csv.DictReader(file)) == sorted(good)
+  with (prepared.folder / "rejected.csv").open(encoding="utf-8") as file:
+    rejected = list(csv.DictReader(file))
+  assert len(rows) == len(good) + len(rejected) == 25
+  reasons = {row["fname"]: row["reason"] for row in rejected}
+  for name, reason in broken.items():
+    assert reason in reasons[name]
+    assert "\n" not in reasons[name]
+  assert "comes more than once" in reasons["plain.wav"]
+  assert f"rejected  {len(rejected)}" in builder.describe(prepared)
