@@ -189,24 +189,20 @@ def write_recordings(folder):
     soundfile.write(path, noise, rate_hz, **options)
     return path
 
-  good = [
-    "plain.wav",
-    "sous dossier/été – 雨.flac",
-    "UPPER.WAV",
-    "192khz.wav",
-    "5.1.wav",
-  ]
-  good += ["float.wav", "one sample.wav", "flac called.wav", "vorbis.ogg", "8-bit.wav"]
-  write(good[0])
-  write(good[1])
-  write(good[2])
-  write(good[3], rate_hz=192_000)
-  write(good[4], channels=6)
-  write(good[5], subtype="FLOAT")
-  write(good[6], seconds=1 / 16_000)
-  write(good[7], format="FLAC")
-  write(good[8])
-  write(good[9], subtype="PCM_U8")
+  good = {
+    "plain.wav": {},
+    "sous dossier/été – 雨.flac": {},
+    "UPPER.WAV": {},
+    "192khz.wav": {"rate_hz": 192_000},
+    "5.1.wav": {"channels": 6},
+    "float.wav": {"subtype": "FLOAT"},
+    "one sample.wav": {"seconds": 1 / 16_000},
+    "flac called.wav": {"format": "FLAC"},
+    "vorbis.ogg": {},
+    "8-bit.wav": {"subtype": "PCM_U8"},
+  }
+  for name, options in good.items():
+    write(name, **options)
   whole = write("whole.flac").read_bytes()
   (folder / "cut.flac").write_bytes(whole[: len(whole) // 2])
   (folder / "whole.flac").unlink()
@@ -220,7 +216,7 @@ def write_recordings(folder):
     file.write(np.zeros(660 * 8_000, np.int16))
   (folder.parent / "outside.wav").write_bytes((folder / "plain.wav").read_bytes())
   (folder / "link.wav").symlink_to(folder.parent / "outside.wav")
-  return good
+  return list(good)
 
 
 def test_of_good_and_broken_recordings_the_good_are_prepared(tmp_path):
@@ -228,7 +224,7 @@ def test_of_good_and_broken_recordings_the_good_are_prepared(tmp_path):
   folder.mkdir()
   good = write_recordings(folder)
   broken = {
-    "cut.flac": "lost sync",
+    "cut.flac": "cannot be decoded",
     "cut header.wav": "cannot be decoded",
     "empty.wav": "is empty",
     "text.wav": "Format not recognised",
