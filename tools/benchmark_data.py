@@ -266,17 +266,7 @@ def write_simulated_set(folder: Path, num_clips: int) -> None:
 
   from audiotag_jax.data import builder, records
 
-  labels = tfds.features.ClassLabel(num_classes=INDEX_CLASSES)
-  audio = tfds.features.Tensor(
-    shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
-  )
-  features = tfds.features.FeaturesDict(
-    {
-      "audio": audio,
-      "labels": tfds.features.Sequence(labels),
-      "fname": tfds.features.Text(),
-    }
-  )
+  features = builder.clip_features([f"class {i}" for i in range(INDEX_CLASSES)])
   example = {"audio": np.ones(32, np.int16), "labels": [1], "fname": "Y" * 11}
   record = features.serialize_example(example)
   num_shards = max(1, num_clips // 100_000)
