@@ -8,12 +8,11 @@ import argparse
 from pathlib import Path
 
 import ml_collections
-import tensorflow_datasets as tfds
 from etils import epath
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import logs
-from audiotag_jax.data import builder, download, prepare
+from audiotag_jax.data import download
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
@@ -106,12 +105,10 @@ def expected_md5(md5sums: Path | None) -> dict[str, str]:
     ) from error
 
 
-def beam_config(
-  runner: str | None, options: list[str]
-) -> tfds.download.DownloadConfig | None:
-  """What TFDS takes a Beam runner and its options by."""
-  if not runner:
-    return None
+def beam_config(runner: str, options: list[str]):
+  """The `tfds.download.DownloadConfig` that names a Beam runner and its options."""
+  import tensorflow_datasets as tfds
+
   try:
     from apache_beam.options.pipeline_options import PipelineOptions
   except ImportError:
@@ -128,7 +125,12 @@ def main() -> None:
   args, beam_options = parse_args()
   logs.show_progress()
   config = create_config(args)
-  download_config = beam_config(args.beam_runner, beam_options)
+  # Imported here, for these take seconds, which a mistyped flag should not cost.
+  from audiotag_jax.data import builder, prepare
+
+  download_config = None
+  if args.beam_runner:
+    download_config = beam_config(args.beam_runner, beam_options)
   if args.dataset == "fsd50k":
     if args.download:
       download.download_record(Path(args.source))
