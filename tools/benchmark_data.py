@@ -109,8 +109,9 @@ def benchmark_log_mel(folder: Path) -> None:
   from audiotag_jax.data import input_pipeline, prepare
 
   config = create_config(folder)
-  config.train.num_steps = 40
   clips = train_clips(prepare, config)
+  # Each clip about five times.
+  config.train.num_steps = max(2, 5 * len(clips) // BATCH_SIZE)
 
   def ours() -> int:
     batches = input_pipeline.train_batches(
@@ -195,8 +196,8 @@ def benchmark_cached_log_mels(folder: Path) -> None:
 
   config = create_config(folder)
   config.data.cache_log_mels = True
-  config.train.num_steps = 500
   clips = train_clips(prepare, config)
+  config.train.num_steps = max(2, 60 * len(clips) // BATCH_SIZE)
 
   def ours() -> int:
     batches = input_pipeline.train_batches(

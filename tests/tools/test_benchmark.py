@@ -11,8 +11,8 @@ def test_every_stage_of_a_recipe_gives_a_figure(run_tool, fsd50k_dir):
   assert {"prepare: clips/s", "log-mel: 6-s clips/s", "train: steps/s"} <= set(figures)
 
 
-def test_the_data_path_gives_figures_at_every_size(run_tool):
-  args = ("--num_clips=40", "--largest_index=2000")
+def test_the_data_path_gives_figures(run_tool):
+  args = ("--num_clips=20", "--largest_index=1000")
   result = run_tool("benchmark.py", "data", *args)
   assert result.returncode == 0, result.stderr
   rows = result.stdout.splitlines()
@@ -24,5 +24,5 @@ def test_the_data_path_gives_figures_at_every_size(run_tool):
     "cached log-mels: 10-s clips/s",
   ]
   assert all(float(row[34:44]) > 0 for row in rows[1:6])
-  assert [row.split()[0] for row in rows[7:]] == ["1,000", "2,000"]
+  assert [row.split()[0] for row in rows[7:]] == ["1,000"]
   assert all(float(row.split()[-2]) > 0 for row in rows[7:])
