@@ -1,5 +1,6 @@
 """CRNN: convolutions, a recurrence over pooled frames, pooling to the clip."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -48,6 +49,11 @@ class CRNN(nn.Module):
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
+  @property
+  def min_samples(self) -> int:
+    """Shorter waveforms are padded with zeros, for the poolings to leave a segment."""
+    return (math.prod(self.time_pooling) - 1) * self.front_end.hop_samples
+
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips.
@@ -64,7 +70,8 @@ class CRNN(nn.Module):
     """
     log_mel = inputs
     if inputs.ndim == 2:
-      log_mel = logmel_jax.log_mel(inputs, self.front_end)
+      waveform = logmel_jax.pad_short(inputs, self.min_samples)
+      log_mel = logmel_jax.log_mel(waveform, self.front_end)
     update_norm = train and not self.freeze_norm
     kernel = (self.kernel_size, self.kernel_size)
     conv = partial(nn.Conv, kernel_size=kernel, use_bias=False, dtype=self.dtype)
@@ -90,21 +97,29 @@ class CRNN(nn.Module):
     x = x.reshape(*x.shape[:2], -1)
     for i, units in enumerate(self.gru_units):
       x = layers.BiGRU(units, name=f"gru{i}", dtype=self.dtype)(x)
-    x = x.astype(jnp.float32)
-    embedding = x.mean(axis=1)
-    x = drop(self.dropout)(x)
-    frame_logits = nn.Dense(self.num_classes, name="classifier")(x)
+    return self.segment_outputs(x.astype(jnp.float32), log_mel.shape[1], train=train)
+
+  def segment_outputs(
+    self,
+    x: jax.Array,
+    num_frames: int,
+    *,
+    train: bool,
+    valid: jax.Array | None = None,
+  ) -> dict[str, jax.Array]:
+    """Scores segments <float32>[batch, segments, features], then the clip.
+
+    Of the segments only those count where `valid` <bool>[segments] is true, if given.
+    """
+    embedding = layers.frames_mean(x, valid)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    logits = nn.Dense(self.num_classes, name="classifier")(x)
     attention = None
     if self.pooling == "attention":
       attention = nn.Dense(self.num_classes, name="attention")(x)
+    ratio = math.prod(self.time_pooling)
     return {
-      "logits": layers.pool_frames(frame_logits, self.pooling, attention),
+      "logits": layers.pool_frames(logits, self.pooling, attention, valid),
       "embedding": embedding,
-      "framewise": _repeat_frames(nn.sigmoid(frame_logits), log_mel.shape[1]),
+      "framewise": layers.repeat_segments(nn.sigmoid(logits), num_frames, ratio, valid),
     }
-
-
-def _repeat_frames(x: jax.Array, num_frames: int) -> jax.Array:
-  """Repeats pooled frames <float32>[batch, pooled, …] to `num_frames`."""
-  nearest = jnp.arange(num_frames) * x.shape[1] // num_frames
-  return x[:, nearest]

@@ -23,8 +23,11 @@ class BiGRU(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps <float>[batch, frames, features] to <float>[batch, frames, 2 * units]."""
+  def __call__(self, x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Maps <float>[batch, frames, features] to <float>[batch, frames, 2 * units].
+
+    Where `valid` <bool>[frames] is false, the hidden state stays as it is.
+    """
     projected = nn.DenseGeneral((2, 3 * self.units), name="input", dtype=self.dtype)(x)
     kernel = self.param(
       "recurrent_kernel",
@@ -35,22 +38,59 @@ class BiGRU(nn.Module):
     kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
 
     forward, backward = projected[:, :, 0], jnp.flip(projected[:, :, 1], axis=1)
-    inputs = jnp.stack([forward, backward]).transpose(2, 0, 1, 3)
+    inputs = jnp.concatenate([forward[None], backward[None]]).transpose(2, 0, 1, 3)
 
-    def step(hidden, gates):  # [2, batch, units], [2, batch, 3 * units]
+    def step(hidden, inputs):
+      gates, active = inputs  # [2, batch, 3 * units], [2, 1, 1]
       reset_in, update_in, new_in = jnp.split(gates, 3, axis=-1)
       recurrent = jnp.einsum("dbh,dhk->dbk", hidden, kernel)
       reset_rec, update_rec, new_rec = jnp.split(recurrent, 3, axis=-1)
       reset = nn.sigmoid(reset_in + reset_rec)
       update = nn.sigmoid(update_in + update_rec)
       new = jnp.tanh(new_in + reset * (new_rec + bias[:, None]))
-      hidden = (1.0 - update) * new + update * hidden
+      updated = (1.0 - update) * new + update * hidden
+      hidden = updated if active is None else jnp.where(active, updated, hidden)
       return hidden, hidden
 
+    active = None
+    if valid is not None:
+      active = jnp.stack([valid, jnp.flip(valid)], axis=1)[..., None, None]
     initial = jnp.zeros((2, x.shape[0], self.units), self.dtype)
-    _, hidden = jax.lax.scan(step, initial, inputs)
+    _, hidden = jax.lax.scan(step, initial, (inputs, active))
     forward, backward = hidden[:, 0], jnp.flip(hidden[:, 1], axis=0)
     return jnp.concatenate([forward, backward], axis=-1).transpose(1, 0, 2)
+
+
+def frames_mean(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+  """Mean over the frames of <float>[batch, frames, features], or the `valid` ones."""
+  if valid is None:
+    return x.mean(axis=1)
+  return jnp.where(valid[:, None], x, 0.0).sum(axis=1) / valid.sum()
+
+
+def frames_max(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+  """Maximum over the frames of <float>[batch, frames, features], or `valid` ones."""
+  if valid is not None:
+    x = jnp.where(valid[:, None], x, -jnp.inf)
+  return x.max(axis=1)
+
+
+def repeat_segments(
+  x: jax.Array, num_frames: int, ratio: int, valid: jax.Array | None = None
+) -> jax.Array:
+  """Gives each segment's values to its frames, the last one's to those left over.
+
+  Args:
+    x: <float>[batch, segments, features].
+    num_frames: frames before they were pooled to segments.
+    ratio: frames of a segment.
+    valid: <bool>[segments], the segments that count; all if None.
+
+  Returns:
+    <float>[batch, num_frames, features].
+  """
+  num_segments = x.shape[1] if valid is None else valid.sum()
+  return x[:, jnp.minimum(jnp.arange(num_frames) // ratio, num_segments - 1)]
 
 
 def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
@@ -117,7 +157,10 @@ def drop_stripes(
 
 
 def pool_frames(
-  logits: jax.Array, pooling: str, attention: jax.Array | None = None
+  logits: jax.Array,
+  pooling: str,
+  attention: jax.Array | None = None,
+  valid: jax.Array | None = None,
 ) -> jax.Array:
   """Pools the frames' class probabilities to the clip's, in logits.
 
@@ -132,18 +175,21 @@ def pool_frames(
     pooling: "mean" (equal weights), "linear_softmax" (weights p), "attention"
       (weights softmax(attention) over frames) or "max".
     attention: <float32>[batch, frames, classes], for "attention" alone.
+    valid: <bool>[frames], the frames that count; all if None.
 
   Returns:
     <float32>[batch, classes], logits of the pooled probabilities.
   """
   if pooling == "max":
-    return logits.max(axis=1)
+    return frames_max(logits, valid)
   log_p, log_not_p = nn.log_sigmoid(logits), nn.log_sigmoid(-logits)
   log_weights = {
     "mean": jnp.zeros_like(logits),
     "linear_softmax": log_p,
     "attention": attention,
   }[pooling]
+  if valid is not None:
+    log_weights = jnp.where(valid[:, None], log_weights, -jnp.inf)
   log_weights = nn.log_softmax(log_weights, axis=1)
   pool = jax.nn.logsumexp
   return pool(log_weights + log_p, axis=1) - pool(log_weights + log_not_p, axis=1)

@@ -37,6 +37,16 @@ class Cnn(PannsModel):
   convs_per_block: int = 2
   pooling: str = "clip"
 
+  @property
+  def num_poolings(self) -> int:
+    """Poolings by two: the sixth block has none."""
+    return min(len(self.filters), 5)
+
+  @property
+  def min_frames(self) -> int:
+    """Frames of a log-mel that the poolings need."""
+    return 2**self.num_poolings
+
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips.
@@ -52,14 +62,12 @@ class Cnn(PannsModel):
       probabilities.
     """
     ops = self.ops(train)
-    # The sixth block pools no more.
-    poolings = min(len(self.filters), 5)
-    log_mel = self.log_mel(inputs, min_frames=2**poolings)
+    log_mel = self.log_mel(inputs)
     x = self.normalize(log_mel, ops, train)
     for i, filters in enumerate(self.filters, 1):
       kernel, dilations = (self.kernel_size,) * 2, (1,) * self.convs_per_block
       x = ConvBlock(filters, ops, kernel, dilations, name=f"conv_block{i}")(x)
-      if i <= poolings:
+      if i <= self.num_poolings:
         x = avg_pool(x, (2, 2))
       x = ops.drop(self.conv_dropout)(x)
     if self.pooling == "clip":
@@ -67,13 +75,14 @@ class Cnn(PannsModel):
     num_frames = log_mel.shape[1]
     if inputs.ndim == 2:
       num_frames = self.front_end.num_frames(inputs.shape[1])
-    return self.segment_outputs(x, ops, num_frames, ratio=2**poolings)
+    return self.segment_outputs(x, ops, num_frames)
 
   def segment_outputs(
-    self, x: jax.Array, ops: Ops, num_frames: int, ratio: int
+    self, x: jax.Array, ops: Ops, num_frames: int, valid: jax.Array | None = None
   ) -> dict[str, jax.Array]:
     """Scores segments <float>[batch, segments, mels, features], then the clip.
 
+    Of the segments only those count where `valid` <bool>[segments] is true, if given.
     The reference has no embedding at decision level; ours is the segments' mean.
     """
     x = x.astype(jnp.float32).mean(axis=2)
@@ -87,12 +96,11 @@ class Cnn(PannsModel):
       logits, attention = AttentionHead(self.num_classes, ops, name="att_block")(x)
     else:
       logits = dense(self.num_classes, name="fc_audioset")(x)
-    # Each segment's score for its frames, the last one's for those left over.
-    segment = jnp.minimum(jnp.arange(num_frames) // ratio, logits.shape[1] - 1)
+    ratio = 2**self.num_poolings
     return {
-      "logits": layers.pool_frames(logits, self.pooling, attention),
-      "embedding": x.mean(axis=1),
-      "framewise": nn.sigmoid(logits)[:, segment],
+      "logits": layers.pool_frames(logits, self.pooling, attention, valid),
+      "embedding": layers.frames_mean(x, valid),
+      "framewise": layers.repeat_segments(nn.sigmoid(logits), num_frames, ratio, valid),
     }
 
 

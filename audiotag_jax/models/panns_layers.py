@@ -62,6 +62,16 @@ class PannsModel(nn.Module):
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
+  @property
+  def min_frames(self) -> int:
+    """Frames of a log-mel that the poolings need: five by two."""
+    return 2**5
+
+  @property
+  def min_samples(self) -> int:
+    """Shorter waveforms are padded with zeros."""
+    return (self.min_frames - 1) * self.front_end.hop_samples
+
   def ops(self, train: bool) -> Ops:
     """Returns the layers for training or for evaluation."""
     update_norm = train and not self.freeze_norm
@@ -78,13 +88,12 @@ class PannsModel(nn.Module):
       drop=partial(nn.Dropout, deterministic=not train),
     )
 
-  def log_mel(self, inputs: jax.Array, min_frames: int) -> jax.Array:
+  def log_mel(self, inputs: jax.Array) -> jax.Array:
     """Turns either kind of input into a log-mel.
 
     Args:
       inputs: a waveform <float32>[batch, samples], which is padded with zeros if
         short, or a log-mel <float32>[batch, frames, mels] in dB.
-      min_frames: frames that the architecture's poolings need.
 
     Returns:
       <float32>[batch, frames, mels].
@@ -93,18 +102,17 @@ class PannsModel(nn.Module):
       UserError: a log-mel has too few frames or another number of bands.
     """
     if inputs.ndim == 2:
-      min_samples = (min_frames - 1) * self.front_end.hop_samples
-      inputs = logmel_jax.pad_short(inputs, min_samples)
+      inputs = logmel_jax.pad_short(inputs, self.min_samples)
       return logmel_jax.log_mel(inputs, self.front_end)
     num_frames, num_mels = inputs.shape[1:]
     if num_mels != self.front_end.num_mels:
       raise UserError(
         f"the model takes {self.front_end.num_mels} mel bands, not {num_mels}"
       )
-    if num_frames < min_frames:
+    if num_frames < self.min_frames:
       raise UserError(
-        f"the model needs a log-mel of at least {min_frames} frames, not {num_frames}: "
-        "pad the waveform before the front-end"
+        f"the model needs a log-mel of at least {self.min_frames} frames, not "
+        f"{num_frames}: pad the waveform before the front-end"
       )
     return inputs
 
@@ -115,14 +123,18 @@ class PannsModel(nn.Module):
       x = self.spec_augment(self.make_rng("dropout"), x)
     return x[..., None]
 
-  def clip_outputs(self, x: jax.Array, ops: Ops) -> dict[str, jax.Array]:
+  def clip_outputs(
+    self, x: jax.Array, ops: Ops, valid: jax.Array | None = None
+  ) -> dict[str, jax.Array]:
     """Pools <float>[batch, frames, …, features] to the clip and scores it.
 
+    Of the frames only those count where `valid` <bool>[frames] is true, if given.
     Dropout after `fc1` is the embedding's alone: the classifier sees all of it.
     """
     x = x.astype(jnp.float32)
     x = x.mean(axis=tuple(range(2, x.ndim - 1)))
-    x = ops.drop(self.dropout)(x.max(axis=1) + x.mean(axis=1))
+    x = layers.frames_max(x, valid) + layers.frames_mean(x, valid)
+    x = ops.drop(self.dropout)(x)
     x = nn.relu(dense(self.embedding_dim, name="fc1")(x))
     return {
       "logits": dense(self.num_classes, name="fc_audioset")(x),

@@ -45,8 +45,7 @@ class MobileNet(PannsModel):
     """Scores clips; see `panns_cnn.Cnn`."""
     ops = self.ops(train)
     activation = nn.relu6 if self.inverted else nn.relu
-    # Poolings: the first convolution's and those of four blocks.
-    x = self.log_mel(inputs, min_frames=2**5)
+    x = self.log_mel(inputs)
     x = self.normalize(x, ops, train)
     x = ops.conv(32, (3, 3), padding=1, name="conv_first")(x)
     x = activation(ops.norm(name="bn_first")(avg_pool(x, (2, 2))))

@@ -37,8 +37,7 @@ class ResNet(PannsModel):
     """Scores clips; see `panns_cnn.Cnn`."""
     ops = self.ops(train)
     drop = ops.drop(self.conv_dropout)
-    # Poolings: the first block's, three stages' and the one after them.
-    x = self.log_mel(inputs, min_frames=2**5)
+    x = self.log_mel(inputs)
     x = self.normalize(x, ops, train)
     x = ConvBlock(64, ops, name="conv_block1")(x)
     x = drop(avg_pool(x, (2, 2)))
@@ -68,12 +67,16 @@ class Res1dNet(PannsModel):
   depths: Sequence[int] = (2, 2, 2, 2, 2, 2, 2)
   block_dropout: float = BLOCK_DROPOUT
 
+  @property
+  def min_samples(self) -> int:
+    """The first convolution strides by five, six stages pool by four."""
+    return 5 * 4**6
+
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
     ops = self.ops(train)
-    # The first convolution strides by five, six stages pool by four.
-    x = take_waveform(inputs, min_samples=5 * 4**6)
+    x = take_waveform(inputs, self.min_samples)
     x = ops.conv(64, (11,), strides=5, padding=[(5, 5)], name="conv0")(x)
     x = ops.norm(name="bn0")(x)
     filters = (64, 128, 256, 512, 1024, 1024, 2048)

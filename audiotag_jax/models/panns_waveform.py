@@ -29,11 +29,16 @@ class LeeNet(PannsModel):
   embedding_dim: int = 512
   conv_dropout: float = 0.0
 
+  @property
+  def min_samples(self) -> int:
+    """The poolings are padded: a sample is enough."""
+    return 1
+
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
     ops = self.ops(train)
-    x = take_waveform(inputs, min_samples=1)
+    x = take_waveform(inputs, self.min_samples)
     last = len(self.filters)
     for i, filters in enumerate(self.filters, 1):
       x = ConvBlock(
@@ -45,10 +50,14 @@ class LeeNet(PannsModel):
         name=f"conv_block{i}",
       )(x)
       if 1 < i < last or (i == last and self.pool_last):
-        x = max_pool(x, 3, padding=1)
+        x = self.pool(x)
       if i < last:
         x = ops.drop(self.conv_dropout)(x)
     return self.clip_outputs(x, ops)
+
+  def pool(self, x: jax.Array) -> jax.Array:
+    """Pools <float>[batch, frames, channels] by three, from one before the start."""
+    return max_pool(x, 3, padding=1)
 
 
 class DaiNet(PannsModel):
@@ -56,12 +65,16 @@ class DaiNet(PannsModel):
 
   embedding_dim: int = 512
 
+  @property
+  def min_samples(self) -> int:
+    """80 samples, strides of 4, and three poolings by 4."""
+    return 80 + 4 * (4**3 - 1)
+
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
     ops = self.ops(train)
-    # 80 samples, strides of 4, and three poolings by 4.
-    x = take_waveform(inputs, min_samples=80 + 4 * (4**3 - 1))
+    x = take_waveform(inputs, self.min_samples)
     x = ops.conv(64, (80,), strides=4, padding="VALID", name="conv0")(x)
     x = ops.norm(name="bn0")(x)
     for i, filters in enumerate((64, 128, 256, 512), 1):

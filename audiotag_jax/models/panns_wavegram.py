@@ -26,13 +26,17 @@ class WavegramCnn(PannsModel):
   with_log_mel: bool = True
   wavegram_bands: int = 32
 
+  @property
+  def min_samples(self) -> int:
+    """A stride of 5, poolings by 4, 4, 4 and 2, and four more by 2."""
+    return 5 * 4**3 * 2**5
+
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
     ops = self.ops(train)
     drop = ops.drop(self.conv_dropout)
-    # A stride of 5, poolings by 4, 4, 4 and 2; four more by 2 below.
-    waveform = take_waveform(inputs, min_samples=5 * 4**3 * 2**5)
+    waveform = take_waveform(inputs, self.min_samples)
     x = self.wavegram(waveform, ops)
     # Where it is unused, its statistics must stay as they are.
     y = self.first_block(waveform[..., 0], train=train and self.with_log_mel)
@@ -59,5 +63,5 @@ class WavegramCnn(PannsModel):
   def first_block(self, waveform: jax.Array, *, train: bool) -> jax.Array:
     """Maps <float32>[batch, samples] to <float>[batch, frames, mels, 64]."""
     ops = self.ops(train)
-    x = self.normalize(self.log_mel(waveform, min_frames=2**5), ops, train)
+    x = self.normalize(self.log_mel(waveform), ops, train)
     return avg_pool(ConvBlock(64, ops, name="conv_block1")(x), (2, 2))

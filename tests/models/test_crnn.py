@@ -127,8 +127,8 @@ def test_pooled_frames_are_held_in_their_order(config):
   model, variables = init(config, log_mel)
   framewise = model.apply(variables, log_mel, train=False)["framewise"][0]
   changes = np.flatnonzero(np.diff(framewise, axis=0).any(axis=1)) + 1
-  # Six pooled frames over 50: the i-th starts at ceil(50 * i / 6).
-  assert changes.tolist() == [9, 17, 25, 34, 42]
+  # Six segments of 2 x 4 frames, the last of which has the two left over.
+  assert changes.tolist() == [8, 16, 24, 32, 40]
 
 
 def test_activations_are_dropped_in_training_alone(config):
