@@ -134,6 +134,8 @@ class ModelDescription:
     source: where the weights are from, such as `file` and `sha256`.
     thresholds: the scores from which classes count as present, tuned for F1 on val:
       `global`, and `per_class` in the order of the logits; None if not tuned.
+    normalize: how clips were scaled before the front-end: a value of
+      `config.data.normalize`.
   """
 
   architecture: str
@@ -142,6 +144,7 @@ class ModelDescription:
   class_names: list[str]
   source: dict[str, Any]
   thresholds: dict[str, Any] | None = None
+  normalize: str = "none"
 
 
 def check_output(path: Path, overwrite: bool) -> None:

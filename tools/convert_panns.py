@@ -73,6 +73,7 @@ def convert_file(
     front_end=dataclasses.asdict(created.front_end),
     class_names=names,
     source={"file": path.name, "sha256": _sha256(path)},
+    normalize="none",  # PANNs take waveforms as they are.
   )
   checkpoint.save_model(
     output, description, variables | {"pytorch": rest}, overwrite=overwrite

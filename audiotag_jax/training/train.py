@@ -368,5 +368,6 @@ def save_model(
       "global": thresholds.tune_global(val.scores, val.labels),
       "per_class": thresholds.tune_per_class(val.scores, val.labels).tolist(),
     },
+    normalize=run.config.data.normalize,
   )
   checkpoint.save_model(run.workdir / "model", description, variables, overwrite=True)

@@ -64,7 +64,7 @@ FORMS = {
 def test_reads_the_forms_of_a_file(form, cnn6, tmp_path):
   path = save(tmp_path / "Cnn6_mAP=0.343.pth", form(cnn6.state_dict()))
   description = convert_panns.convert_file(path, tmp_path / "models" / "cnn6")
-  assert description.architecture == "Cnn6"
+  assert (description.architecture, description.normalize) == ("Cnn6", "none")
   assert description == checkpoint.read_description(tmp_path / "models" / "cnn6")
   assert os.listdir(tmp_path / "models") == ["cnn6"]
 
@@ -98,6 +98,7 @@ def test_what_is_written(cnn6, tmp_path):
       "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     },
     "thresholds": None,
+    "normalize": "none",
   }
   expected = panns_reference.outputs("Cnn6")["clipwise_output"]
   np.testing.assert_allclose(scores(output), expected, atol=1e-6)

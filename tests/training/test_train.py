@@ -87,6 +87,7 @@ def test_thresholds_are_tuned_on_val_and_lie_with_the_model(finished):
   assert description.thresholds == {
     "global": everywhere, "per_class": per_class.tolist()
   }  # fmt: skip
+  assert description.normalize == "peak"
 
   entry = performance(workdir)
   scored = np.load(workdir / "results/predictions.npz")

@@ -1,0 +1,135 @@
+"""Scores over time to events: what sounds from when to when."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from audiotag_jax.inference.tagger import Frames
+
+
+class Event(NamedTuple):
+  """A class that is present for a while.
+
+  Attributes:
+    start_s: when it begins.
+    end_s: when it ends.
+    class_index: the class.
+    score: the largest of its frames' scores.
+  """
+
+  start_s: float
+  end_s: float
+  class_index: int
+  score: float
+
+
+def find_events(
+  parts: Iterable[Frames],
+  thresholds: np.ndarray,
+  frame_hop_s: float,
+  *,
+  median_s: float = 0.0,
+  min_duration_s: float = 0.0,
+) -> Iterator[Event]:
+  """Finds when classes are present, holding little more than one part of the scores.
+
+  A frame is active from its class's threshold on. A median filter over time then
+  drops short bursts and closes short gaps; runs of active frames that remain are
+  events, which last from half a hop before their first frame's centre to half a hop
+  after their last one's.
+
+  Args:
+    parts: scores <float32>[frames, classes], in parts that follow each other.
+    thresholds: <float32>[classes].
+    frame_hop_s: from one frame's centre to the next one's.
+    median_s: width of the median filter, taken as an odd number of frames; 0 for none.
+    min_duration_s: events that are shorter are dropped.
+
+  Yields:
+    Events, as they end.
+  """
+  runs = _Runs(len(thresholds))
+  for scores, times_s, active in _smooth(parts, thresholds, median_s, frame_hop_s):
+    for class_index, first_s, last_s, score in runs.add(scores, times_s, active):
+      start_s = max(0.0, first_s - frame_hop_s / 2)
+      end_s = last_s + frame_hop_s / 2
+      # Rounding is no reason to drop an event.
+      if end_s - start_s >= min_duration_s - 1e-6:
+        yield Event(start_s, end_s, class_index, score)
+
+
+def _smooth(
+  parts: Iterable[Frames],
+  thresholds: np.ndarray,
+  median_s: float,
+  frame_hop_s: float,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """Yields scores, times and, after the median, activity <bool>[frames, classes].
+
+  A median over an odd number of frames and a threshold may change places, so that it
+  is a majority. Beyond the ends, the first and the last frame go on. At the end comes
+  a frame without activity, which ends what is going on.
+  """
+  half = int(median_s / frame_hop_s / 2 + 1e-6)
+  held = None  # (scores, times_s, active), with `half` frames that have been given
+  for scores, times_s in parts:
+    active = scores >= thresholds
+    if held is None:
+      before = [np.repeat(x[:1], half, axis=0) for x in (scores, times_s, active)]
+      held = tuple(before)
+    held = tuple(
+      np.concatenate([x, y])
+      for x, y in zip(held, (scores, times_s, active), strict=True)
+    )
+    yield _majority(*held, half)
+    held = tuple(x[max(0, len(x) - 2 * half) :] for x in held)
+  if held is None:
+    return
+  if half:
+    after = [np.repeat(x[-1:], half, axis=0) for x in held]
+    yield _majority(*map(np.concatenate, zip(held, after, strict=True)), half)
+  end = np.zeros((1, len(thresholds)), bool)
+  yield np.zeros(end.shape, np.float32), np.zeros(1, np.float32), end
+
+
+def _majority(
+  scores: np.ndarray, times_s: np.ndarray, active: np.ndarray, half: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Drops `half` frames at each end; the others' activity is their neighbours'."""
+  num_frames = max(0, len(active) - 2 * half)
+  counts = np.cumsum(np.pad(active, [(1, 0), (0, 0)]), axis=0, dtype=np.int32)
+  counts = counts[2 * half + 1 :] - counts[:num_frames]
+  middle = slice(half, half + num_frames)
+  return scores[middle], times_s[middle], counts > half
+
+
+class _Runs:
+  """Runs of active frames, which may go on from one part to the next."""
+
+  def __init__(self, num_classes: int):
+    self._was_active = np.zeros((1, num_classes), bool)
+    self._open: dict[int, tuple[float, float]] = {}  # class: first_s, score
+    self._last_s = 0.0
+
+  def add(
+    self, scores: np.ndarray, times_s: np.ndarray, active: np.ndarray
+  ) -> Iterator[tuple[int, float, float, float]]:
+    """Yields class, first and last frame's time, and score of runs that end here."""
+    before = np.concatenate([self._was_active, active[:-1]])[: len(active)]
+    changed = active != before
+    for class_index in np.flatnonzero(changed.any(axis=0) | active.any(axis=0)):
+      bounds = [0, *np.flatnonzero(changed[:, class_index]), len(active)]
+      for first, end in zip(bounds[:-1], bounds[1:], strict=True):
+        if first == end:
+          continue
+        if active[first, class_index]:
+          start_s, score = self._open.get(class_index, (float(times_s[first]), 0.0))
+          score = max(score, float(scores[first:end, class_index].max()))
+          self._open[class_index] = (start_s, score)
+        elif class_index in self._open:
+          start_s, score = self._open.pop(class_index)
+          last_s = float(times_s[first - 1]) if first else self._last_s
+          yield int(class_index), start_s, last_s, score
+    if len(active):
+      self._was_active, self._last_s = active[-1:], float(times_s[-1])

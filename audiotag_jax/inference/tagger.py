@@ -1,0 +1,309 @@
+"""Tags of any recording, from a model directory."""
+
+import contextlib
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from audiotag_jax import checkpoint
+from audiotag_jax.errors import UserError
+from audiotag_jax.frontend.mel import LogMelParams
+from audiotag_jax.inference import cpu_convs, masking, waveforms
+from audiotag_jax.models import crnn, panns
+
+# The longest clips that a program takes, one each.
+LENGTHS_S = (1.0, 3.0, 10.0, 30.0)
+# What a window of a longer recording has of its neighbours on either side, where its
+# frames' scores are not taken from it.
+CONTEXT_S = 1.0
+# Where a model scores no frames, windows of the shortest length do, this far apart.
+FRAME_HOP_S = 0.5
+
+
+class Frames(NamedTuple):
+  """Values over time.
+
+  Attributes:
+    values: <float32>[frames, …].
+    times_s: the frames' centres <float32>[frames].
+  """
+
+  values: np.ndarray
+  times_s: np.ndarray
+
+
+class Scores(NamedTuple):
+  """What a model says of a window.
+
+  Attributes:
+    start_s: where the window starts.
+    scores: <float32>[classes].
+    embedding: <float32>[dim].
+  """
+
+  start_s: float
+  scores: np.ndarray
+  embedding: np.ndarray
+
+
+class Tagger:
+  """A trained model with its front-end, classes and thresholds.
+
+  A recording of up to 30 s is one input, as in PANNs' own inference; a longer one is
+  windows of 30 s side by side, the last of which ends where the recording does, and
+  its scores are the mean of theirs. What is one input is normalised as a clip is in
+  training.
+
+  Programs are compiled for inputs of up to 1, 3, 10 and 30 s, when first needed. The
+  scores are those of the input alone: see `masking`. Shorter ones than the model's
+  poolings need, a third of a second for CNN14, are padded with zeros.
+
+  Attributes:
+    model: the Flax module.
+    variables: its `params` and `batch_stats`.
+    front_end: the log-mel that it was trained with.
+    normalize: how clips are scaled before it: "peak" or "none".
+    class_names: names of the classes, in the order of the scores.
+    threshold: the score from which a class counts as present, the same for all: tuned
+      on val, or 0.5.
+    thresholds: <float32>[classes], that score for each class.
+  """
+
+  def __init__(
+    self, description: checkpoint.ModelDescription, variables: dict[str, Any]
+  ):
+    """Takes what `checkpoint.load_model` returns; see `load`."""
+    self.front_end = LogMelParams(**description.front_end)
+    self.model = create_model(description)
+    self.variables = jax.device_put(
+      {key: variables[key] for key in ("params", "batch_stats")}
+    )
+    self.normalize = description.normalize
+    self.class_names = tuple(description.class_names)
+    tuned = description.thresholds or {}
+    self.threshold = float(tuned.get("global", 0.5))
+    per_class = tuned.get("per_class", [self.threshold] * len(self.class_names))
+    self.thresholds = np.asarray(per_class, np.float32)
+    self._apply = jax.jit(self._outputs)
+    self._count_frames = functools.lru_cache(maxsize=None)(
+      functools.partial(masking.count_frames, self.model, self.variables)
+    )
+
+  @classmethod
+  def load(cls, path: str | Path) -> "Tagger":
+    """Loads a model directory, or the one in a run's workdir.
+
+    Raises:
+      UserError: there is no model, or it is not of this version of the code.
+    """
+    path = Path(path)
+    if not (path / "model.json").exists() and (path / "config.json").exists():
+      if not (path / "model").exists():
+        raise UserError(
+          f"{path} is a run without a model yet: it is written when the run is "
+          "evaluated, with --mode=evaluate or at the end of training"
+        )
+      path = path / "model"
+    return cls(*checkpoint.load_model(path))
+
+  @property
+  def sample_rate_hz(self) -> int:
+    """The rate of the model's inputs; waveforms of other rates are resampled."""
+    return self.front_end.sample_rate_hz
+
+  @functools.cached_property
+  def has_frames(self) -> bool:
+    """Whether the model itself scores frames."""
+    second = np.zeros((1, self.sample_rate_hz), np.float32)
+    apply = functools.partial(self.model.apply, train=False)
+    return "framewise" in jax.eval_shape(apply, self.variables, second)
+
+  @property
+  def frame_hop_s(self) -> float:
+    """From one frame's centre to the next one's, in `frames`."""
+    hop = self.front_end.hop_samples / self.sample_rate_hz
+    return hop if self.has_frames else FRAME_HOP_S
+
+  def tag(self, waveform: np.ndarray, sample_rate_hz: float) -> np.ndarray:
+    """Scores a recording.
+
+    Args:
+      waveform: see `waveforms.to_mono`: float or int, mono or of several channels.
+      sample_rate_hz: its rate.
+
+    Returns:
+      <float32>[classes], in [0, 1].
+
+    Raises:
+      UserError: the waveform is empty, not finite or of no type or shape known.
+    """
+    return self._mean(waveform, sample_rate_hz).scores
+
+  def tag_batch(self, clips: Iterable[np.ndarray], sample_rate_hz: float) -> np.ndarray:
+    """Scores recordings of any lengths <float32>[clips, classes]; see `tag`.
+
+    A program takes one clip: on a CPU, several at once are no faster.
+    """
+    rows = [self.tag(clip, sample_rate_hz) for clip in clips]
+    return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), np.float32)
+
+  def embed(self, waveform: np.ndarray, sample_rate_hz: float) -> np.ndarray:
+    """Embeds a recording <float32>[dim]; see `tag`."""
+    return self._mean(waveform, sample_rate_hz).embedding
+
+  def frames(self, waveform: np.ndarray, sample_rate_hz: float) -> Frames:
+    """Scores a recording over time; see `tag`.
+
+    Returns:
+      <float32>[frames, classes], `frame_hop_s` apart. Where the architecture scores
+      frames (CRNN, PANNs' DecisionLevel), they are those of the front-end. Elsewhere
+      they are 0.5 s long, and a frame's scores are those of the second around it, which
+      at the ends is the first or the last second.
+    """
+    mono = waveforms.to_mono(waveform, sample_rate_hz, self.sample_rate_hz)
+    return _concatenate(self.score_frames([mono]))
+
+  def embed_frames(self, waveform: np.ndarray, sample_rate_hz: float) -> Frames:
+    """Embeds a recording over time, a second around each frame of 0.5 s.
+
+    Returns:
+      <float32>[frames, dim]; see `frames`.
+    """
+    mono = waveforms.to_mono(waveform, sample_rate_hz, self.sample_rate_hz)
+    return _concatenate(self._sections([mono], "embedding"))
+
+  def score_windows(
+    self, blocks: Iterable[np.ndarray], window_s: float, hop_s: float
+  ) -> Iterator[Scores]:
+    """Scores a recording window by window, in constant memory.
+
+    Args:
+      blocks: the recording <float32>[samples] at the model's rate, block by block.
+      window_s: length of the windows, at most 30 s.
+      hop_s: from one window's start to the next one's; the last one ends where the
+        recording does.
+    """
+    window, hop = self._samples(window_s), self._samples(hop_s)
+    if not (0 < hop <= window <= self._samples(LENGTHS_S[-1])):
+      raise UserError(
+        f"windows of {window_s:g} s, {hop_s:g} s apart: give a window of at most "
+        f"{LENGTHS_S[-1]:g} s, and a hop above 0 that leaves no gaps"
+      )
+    for start, samples, _ in waveforms.windows(blocks, window, hop):
+      outputs = self._run(waveforms.normalize(samples, self.normalize))
+      yield Scores(start / self.sample_rate_hz, outputs["scores"], outputs["embedding"])
+
+  def score_frames(self, blocks: Iterable[np.ndarray]) -> Iterator[Frames]:
+    """Scores a recording over time, part by part in constant memory; see `frames`.
+
+    Args:
+      blocks: see `score_windows`.
+    """
+    return self._sections(blocks, "framewise" if self.has_frames else "scores")
+
+  def _samples(self, seconds: float) -> int:
+    return round(seconds * self.sample_rate_hz)
+
+  def _outputs(
+    self, variables: dict[str, Any], x: jax.Array, counts: jax.Array
+  ) -> dict[str, jax.Array]:
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(nn.intercept_methods(masking.show(counts)))
+      if jax.default_backend() == "cpu":
+        stack.enter_context(nn.intercept_methods(cpu_convs.intercept))
+      outputs = self.model.apply(variables, x, train=False)
+    return {"scores": nn.sigmoid(outputs.pop("logits")), **outputs}
+
+  def _run(self, clip: np.ndarray) -> dict[str, np.ndarray]:
+    """The model's outputs for a clip, by the program for its length."""
+    half = self.front_end.fft_samples // 2
+    num_samples = max(len(clip), self.model.min_samples, half + 1)
+    lengths = map(self._samples, LENGTHS_S)
+    length = next(length for length in lengths if length >= num_samples)
+    x = np.zeros(length + half, np.float32)
+    x[: len(clip)] = clip
+    # The front-end reflects the clip's end: its last frames see that.
+    x[num_samples : num_samples + half] = x[num_samples - half - 1 : num_samples - 1][
+      ::-1
+    ]
+    counts = self._count_frames(num_samples)
+    outputs = self._apply(self.variables, x[None], counts)
+    return {key: np.asarray(x[0]) for key, x in outputs.items()}
+
+  def _mean(self, waveform: np.ndarray, sample_rate_hz: float) -> Scores:
+    mono = waveforms.to_mono(waveform, sample_rate_hz, self.sample_rate_hz)
+    longest_s = LENGTHS_S[-1]
+    windows = list(self.score_windows([mono], longest_s, longest_s))
+    _, scores, embeddings = zip(*windows, strict=True)
+    return Scores(0.0, np.mean(scores, axis=0), np.mean(embeddings, axis=0))
+
+  def _sections(self, blocks: Iterable[np.ndarray], key: str) -> Iterator[Frames]:
+    """Yields an output of the model over time, in parts that follow each other.
+
+    Args:
+      blocks: see `score_windows`.
+      key: "framewise", for the model's own frames; another output is that of windows
+        around frames of `FRAME_HOP_S`.
+    """
+    outputs, frame = self._own_frames, self.front_end.hop_samples
+    if key != "framewise":
+      outputs, frame = self._sliding_windows, self._samples(FRAME_HOP_S)
+    # In frames.
+    centre = 0 if key == "framewise" else 0.5
+    context = self._samples(CONTEXT_S) // frame
+    longest = self._samples(LENGTHS_S[-1]) // frame
+    hop = longest - 2 * context
+    done = 0
+    for start, samples, is_last in waveforms.windows(
+      blocks, longest * frame, hop * frame, frame
+    ):
+      wanted = slice(done - start // frame, None if is_last else longest - context)
+      clip = waveforms.normalize(samples, self.normalize)
+      values = outputs(clip, wanted, key)
+      frames = done + np.arange(len(values)) + centre
+      yield Frames(values, (frames * frame / self.sample_rate_hz).astype(np.float32))
+      done += len(values)
+
+  def _own_frames(self, clip: np.ndarray, wanted: slice, key: str) -> np.ndarray:
+    return self._run(clip)[key][: self.front_end.num_frames(len(clip))][wanted]
+
+  def _sliding_windows(self, clip: np.ndarray, wanted: slice, key: str) -> np.ndarray:
+    """An output of windows of the shortest length around each of the wanted frames."""
+    window, frame = self._samples(LENGTHS_S[0]), self._samples(FRAME_HOP_S)
+    num_frames = max(1, round(len(clip) / frame))
+    centres = frame // 2 + frame * np.arange(num_frames)[wanted]
+    starts = np.clip(centres - window // 2, 0, max(0, len(clip) - window))
+    return np.stack([self._run(clip[x : x + window])[key] for x in starts])
+
+
+def _concatenate(parts: Iterable[Frames]) -> Frames:
+  values, times_s = zip(*parts, strict=True)
+  return Frames(np.concatenate(values), np.concatenate(times_s))
+
+
+def create_model(description: checkpoint.ModelDescription) -> nn.Module:
+  """Returns the module that a model directory describes.
+
+  Raises:
+    UserError: this version of the code has no such model.
+  """
+  try:
+    fields = {
+      key: tuple(value) if isinstance(value, list) else value
+      for key, value in description.fields.items()
+    }
+    fields["num_classes"] = len(description.class_names)
+    fields["front_end"] = LogMelParams(**description.front_end)
+    if description.architecture == "crnn":
+      return crnn.CRNN(**fields)
+    return panns.create(description.architecture, **fields)
+  except TypeError as error:
+    raise UserError(
+      f"the model directory's {description.architecture} is of another version of the "
+      f"code: {error}"
+    ) from error

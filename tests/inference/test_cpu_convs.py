@@ -1,0 +1,82 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import panns_reference
+import pytest
+
+from audiotag_jax.inference import cpu_convs
+from audiotag_jax.models import panns
+
+
+def random(*shape, seed=0):
+  return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def lax_conv(x, kernel):
+  return jax.lax.conv_general_dilated(
+    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+  )
+
+
+def count_convs(function, *args):
+  return str(jax.make_jaxpr(function)(*args)).count("conv_general_dilated[")
+
+
+@pytest.mark.parametrize(
+  ("shape", "out", "num_convs"),
+  [
+    ((2, 40, 7, 256), 128, 0),  # Winograd, odd
+    ((1, 33, 8, 128), 256, 0),
+    ((2, 3, 2, 40), 24, 0),  # patches
+    ((1, 1, 1, 3), 5, 0),
+    ((1, 40, 16, 1), 64, 1),  # XLA's own
+  ],
+)
+def test_agrees_with_xla(shape, out, num_convs):
+  x, kernel = random(*shape), random(3, 3, shape[-1], out, seed=1)
+  assert count_convs(cpu_convs.conv3x3, x, kernel) == num_convs
+  expected = lax_conv(x, kernel)
+  ours = cpu_convs.conv3x3(x, kernel)
+  assert ours.shape == expected.shape
+  np.testing.assert_allclose(ours, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def apply(model, variables, x, intercepted):
+  if not intercepted:
+    return model.apply(variables, x, train=False)
+  with nn.intercept_methods(cpu_convs.intercept):
+    return model.apply(variables, x, train=False)
+
+
+@pytest.mark.parametrize(
+  ("name", "fields", "num_convs"),
+  [
+    # The first block's two convolutions are of few channels.
+    ("Cnn10", {"filters": (64, 128)}, 2),
+    # Kernels of 5x5.
+    ("Cnn6", {"filters": (8, 8)}, 2),
+  ],
+)
+def test_a_model_gives_the_same(name, fields, num_convs):
+  model = panns.create(name, num_classes=4, **fields)
+  x = panns_reference.waveforms(32_000, 1.0)
+  variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
+  count = count_convs(lambda x: apply(model, variables, x, True), x)
+  assert count == num_convs
+  outputs = [
+    jax.jit(lambda v, x, on=on: apply(model, v, x, on))(variables, x)
+    for on in (True, False)
+  ]
+  for key, expected in outputs[1].items():
+    difference = jnp.abs(outputs[0][key] - expected).max()
+    assert difference <= 2e-5 * jnp.abs(expected).max(), key
+
+
+def test_initialisation_is_left_alone():
+  model = panns.create("Cnn10", num_classes=4, filters=(4, 4))
+  x = panns_reference.waveforms(32_000, 0.3)
+  with nn.intercept_methods(cpu_convs.intercept):
+    ours = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+  expected = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+  assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, expected)

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from audiotag_jax.inference.events import Event, find_events
+from audiotag_jax.inference.tagger import Frames
+
+HOP_S = 0.1
+
+
+def frames(rows, first=0):
+  """Frames of scores, centred half a hop after their starts."""
+  values = np.asarray(rows, np.float32)
+  times_s = (first + np.arange(len(values)) + 0.5) * HOP_S
+  return Frames(values, times_s.astype(np.float32))
+
+
+def find(scores, thresholds=(0.5,), sizes=None, **options):
+  """Events of scores [frames] or [frames, classes], handed over in parts."""
+  scores = np.asarray(scores, np.float32).reshape(len(scores), -1)
+  bounds = np.cumsum([0, *(sizes or [len(scores)])])
+  parts = [
+    frames(scores[start:end], start)
+    for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+  ]
+  found = find_events(parts, np.asarray(thresholds, np.float32), HOP_S, **options)
+  return [
+    (round(event.start_s, 3), round(event.end_s, 3), event.class_index)
+    for event in sorted(found)
+  ]
+
+
+def test_runs_from_the_threshold_on_are_events():
+  scores = [0.1, 0.5, 0.9, 0.4, 0.6, 0.49]
+  assert find(scores) == [(0.1, 0.3, 0), (0.4, 0.5, 0)]
+  (event, _) = find_events([frames(np.c_[scores])], np.array([0.5]), HOP_S)
+  assert isinstance(event, Event)
+  assert event.score == pytest.approx(0.9)
+
+
+def test_events_at_the_ends_are_whole():
+  assert find([0.9, 0.9]) == [(0.0, 0.2, 0)]
+  assert find([0.9, 0.1, 0.9]) == [(0.0, 0.1, 0), (0.2, 0.3, 0)]
+  assert find([0.1]) == []
+
+
+def test_each_class_has_its_threshold():
+  scores = [[0.3, 0.3], [0.6, 0.6], [0.3, 0.9]]
+  assert find(scores, (0.5, 0.7)) == [(0.1, 0.2, 0), (0.2, 0.3, 1)]
+
+
+def test_the_median_drops_bursts_and_closes_gaps():
+  scores = [0, 1, 0, 0, 0, 1, 1, 0, 1, 1, 0, 0]
+  assert find(scores, median_s=0.3) == [(0.5, 1.0, 0)]
+  # Less than two frames are one.
+  assert len(find(scores, median_s=0.19)) == 3
+  # Beyond the ends the outermost frames go on.
+  assert find([1, 0, 0, 0, 0], median_s=0.5) == [(0.0, 0.1, 0)]
+
+
+def test_the_median_is_of_the_scores():
+  scores = np.random.default_rng(0).random((200, 3)).astype(np.float32)
+  median = ndimage.median_filter(scores, (5, 1), mode="nearest")
+  thresholds = (0.4, 0.5, 0.6)
+  assert find(scores, thresholds, median_s=0.5) == find(median, thresholds)
+
+
+def test_short_events_are_dropped():
+  scores = [1, 0, 1, 1, 0, 1, 1, 1]
+  assert find(scores, min_duration_s=0.2) == [(0.2, 0.4, 0), (0.5, 0.8, 0)]
+  assert find(scores, min_duration_s=0.3) == [(0.5, 0.8, 0)]
+
+
+@pytest.mark.parametrize("median_s", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("sizes", [[1] * 60, [7, 20, 33], [59, 1], [2, 58]])
+def test_parts_change_nothing(sizes, median_s):
+  rng = np.random.default_rng(1)
+  scores = np.repeat(rng.random((20, 4)), 3, axis=0)
+  expected = find(scores, [0.5] * 4, median_s=median_s)
+  assert len(expected) > 3
+  assert find(scores, [0.5] * 4, sizes, median_s=median_s) == expected
+
+
+def test_a_score_goes_over_parts():
+  parts = [frames([[0.9]]), frames([[0.6]], 1), frames([[0.7]], 2)]
+  (event,) = find_events(parts, np.array([0.5]), HOP_S)
+  assert tuple(event) == pytest.approx((0.0, 0.3, 0, 0.9), abs=1e-6)
+
+
+def test_nothing_has_no_events():
+  assert not list(find_events([], np.array([0.5]), HOP_S))

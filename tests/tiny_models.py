@@ -1,0 +1,88 @@
+"""Model directories of models so narrow that they compile in a second."""
+
+import dataclasses
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from audiotag_jax import checkpoint
+from audiotag_jax.frontend.mel import LogMelParams
+from audiotag_jax.inference import tagger
+
+CLASSES = ("Bell", "Rain", "Heavy_rain")
+FRONT_END = LogMelParams(8_000, 256, 256, 80, 16, 50.0, 4_000.0)
+FIELDS = {
+  "crnn": {
+    "filters": [8, 8],
+    "time_pooling": [2, 2],
+    "mel_pooling": [2, 2],
+    "kernel_size": 3,
+    "gru_units": [8],
+    "pooling": "linear_softmax",
+    "conv_dropout": 0.0,
+    "dropout": 0.0,
+  },
+  "Cnn6": {"filters": [8, 8], "embedding_dim": 6},
+  "Cnn14_DecisionLevelAtt": {"filters": [8, 8], "embedding_dim": 6},
+  "LeeNet11": {"filters": [6] * 9, "embedding_dim": 6},
+}
+
+
+def describe(architecture: str, **others) -> checkpoint.ModelDescription:
+  """Describes a model of three classes, narrow where it can be."""
+  description = checkpoint.ModelDescription(
+    architecture=architecture,
+    fields=FIELDS.get(architecture, {}),
+    front_end=dataclasses.asdict(FRONT_END),
+    class_names=list(CLASSES),
+    source={},
+  )
+  return dataclasses.replace(description, **others)
+
+
+def random_variables(model):
+  """Variables that no output is indifferent to: nothing of them is zero."""
+  waveform = jax.ShapeDtypeStruct((1, model.front_end.sample_rate_hz), np.float32)
+  shapes = jax.eval_shape(
+    lambda x: model.init(jax.random.key(0), x, train=False), waveform
+  )
+
+  def value(path, leaf):
+    key = jax.tree_util.keystr(path, simple=True, separator=".")
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    gain = 0.1 if "fc_audioset" in key or "classifier" in key or "cla." in key else 1
+    scale = gain * np.sqrt(2 / max(1, np.prod(leaf.shape[:-1])))
+    values = scale * rng.standard_normal(leaf.shape, np.float32)
+    if "scale" in key or key.endswith("var"):
+      values = 1 + 0.1 * np.abs(values)
+    if "norm.var" in key or "stats.bn0.var" in key:  # of the log-mel, in dB
+      values = 400 * values
+    if "norm.mean" in key or "stats.bn0.mean" in key:
+      values = values - 30
+    return np.float32(values)
+
+  return jax.tree_util.tree_map_with_path(value, shapes)
+
+
+def write(
+  directory: Path,
+  architecture: str = "crnn",
+  bias: tuple[float, ...] | None = None,
+  **others,
+) -> Path:
+  """Writes a model directory and returns it.
+
+  Args:
+    directory: where to.
+    architecture: one of `FIELDS`, or another one of PANNs'.
+    bias: what the classifier of PANNs' models adds for each class.
+    **others: of the description.
+  """
+  description = describe(architecture, **others)
+  variables = random_variables(tagger.create_model(description))
+  if bias:
+    variables["params"]["fc_audioset"]["bias"] = np.float32(bias)
+  checkpoint.save_model(directory, description, variables)
+  return directory
