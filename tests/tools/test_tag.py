@@ -1,0 +1,320 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import tag
+import tag_output
+import tiny_models
+
+from audiotag_jax.inference import Tagger
+
+RATE_HZ = 8_000
+# All of their scores lie above, and none.
+LOW, HIGH = [0.01] * 3, [0.99] * 3
+
+
+def sweep(seconds, rate_hz, seed=0):
+  """A sweep over noise <float64>[samples], peak below 1."""
+  rng = np.random.default_rng(seed)
+  t = np.arange(round(seconds * rate_hz)) / rate_hz
+  return 0.6 * np.sin(2 * np.pi * (300 + 400 * t) * t) + 0.1 * rng.uniform(
+    -1, 1, len(t)
+  )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("tag") / "model"
+  return tiny_models.write(folder, thresholds={"global": 0.01, "per_class": LOW})
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Three recordings, of 0.3, 1 and 2 s, a text named .wav, and what is none."""
+  folder = tmp_path / "recordings"
+  (folder / "more").mkdir(parents=True)
+  files = (
+    ("b.wav", "WAV", 0.3),
+    ("more/a.FLAC", "FLAC", 1.0),
+    ("c, é #1.ogg", "OGG", 2.0),
+  )
+  for name, file_format, seconds in files:
+    waveform = sweep(seconds, 16_000)
+    soundfile.write(folder / name, waveform, 16_000, format=file_format)
+  (folder / "bad.wav").write_text("no audio\n" * 50)
+  (folder / "notes.txt").write_text("no audio")
+  (folder / "._b.wav").write_bytes(b"\0\5\x16\7")
+  return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, model):
+  """Runs the command line; returns its exit code, what it prints, and its errors."""
+
+  def run(*args, checkpoint=model):
+    line = ["tag.py", *map(str, args), f"--checkpoint={checkpoint}"]
+    monkeypatch.setattr(sys, "argv", line)
+    code = 0
+    try:
+      tag.main()
+    except SystemExit as error:
+      code = error.code
+    return code, *capsys.readouterr()
+
+  return run
+
+
+def jsonl(text):
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def test_jsonl_has_a_line_a_file(run, folder, model):
+  code, out, err = run(folder, "--format=jsonl")
+  assert code == tag.SOME_NOT_TAGGED == 3
+  assert "bad.wav: cannot be decoded" in err
+  assert "1 files were not tagged" in err
+  rows = {row["file"]: row for row in jsonl(out)}
+  assert list(rows) == [
+    str(folder / name) for name in ("b.wav", "bad.wav", "c, é #1.ogg", "more/a.FLAC")
+  ]
+  assert rows[str(folder / "bad.wav")].keys() == {"file", "error"}
+  row = rows[str(folder / "more/a.FLAC")]
+  assert row.keys() == {"file", "duration_s", "tags"}
+  assert row["duration_s"] == 1.0
+  waveform, rate_hz = soundfile.read(folder / "more/a.FLAC")
+  scores = Tagger.load(model).tag(waveform, rate_hz)
+  assert [tag["label"] for tag in row["tags"]] == [
+    tiny_models.CLASSES[i] for i in np.argsort(-scores)
+  ]
+  np.testing.assert_allclose(
+    [tag["score"] for tag in row["tags"]], -np.sort(-scores), atol=2e-5
+  )
+
+
+def test_every_file_tagged_is_exit_code_0(run, folder):
+  code, out, _ = run(folder / "b.wav", "--format=json")
+  assert code == 0
+  (row,) = json.loads(out)
+  assert len(row["tags"]) == 3
+
+
+def test_thresholds_and_top_k(run, folder, tmp_path):
+  file = folder / "b.wav"
+
+  def labels(*args, **kwargs):
+    code, out, _ = run(file, "--format=jsonl", *args, **kwargs)
+    assert code == 0
+    return [tag["label"] for tag in jsonl(out)[0]["tags"]]
+
+  everything = labels()
+  assert labels("--top_k=2") == everything[:2]
+  assert labels("--threshold=0.99") == []
+  assert labels("--threshold=0.99", "--top_k=2") == []
+  strict = tiny_models.write(
+    tmp_path / "strict", thresholds={"global": 0.5, "per_class": HIGH}
+  )
+  assert labels(checkpoint=strict) == []
+  assert labels("--top_k=3", checkpoint=strict) == everything
+  _, out, _ = run(file, checkpoint=strict)
+  assert "no tag reaches its threshold" in out
+
+
+def test_the_table_is_for_people(run, folder):
+  code, out, err = run(folder / "c, é #1.ogg", folder / "bad.wav")
+  assert code == 3
+  lines = out.splitlines()
+  assert lines[0] == f"{folder}/c, é #1.ogg (2.00 s)"
+  assert "Heavy rain" in out
+  assert len(lines) == 4
+  assert err.startswith(f"{folder}/bad.wav: cannot be decoded")
+
+
+def test_windows_of_a_long_file(run, tmp_path, model):
+  waveform = np.concatenate([0.001 * sweep(3.0, RATE_HZ), sweep(2.0, RATE_HZ, seed=1)])
+  path = tmp_path / "long.wav"
+  soundfile.write(path, waveform, RATE_HZ, subtype="FLOAT")
+  tagger = Tagger.load(model)
+  parts = [
+    tagger.tag(waveform[s * RATE_HZ :][: 2 * RATE_HZ], RATE_HZ) for s in (0, 2, 3)
+  ]
+  for pool in ("mean", "max"):
+    _, out, _ = run(path, "--format=jsonl", "--window_s=2", f"--pool={pool}")
+    scores = {tag["label"]: tag["score"] for tag in jsonl(out)[0]["tags"]}
+    expected = getattr(np, pool)(parts, axis=0)
+    np.testing.assert_allclose(
+      [scores[name] for name in tiny_models.CLASSES], expected, atol=2e-5
+    )
+  code, _, _ = run(path, "--window_s=2", "--hop_s=3")
+  assert code == (
+    "error: windows of 2 s, 3 s apart: give a window of at most 30 s, and a hop above "
+    "0 that leaves no gaps"
+  )
+
+
+@pytest.mark.parametrize("file_format", tag_output.APPENDED_FORMATS)
+def test_a_second_run_goes_on_where_the_first_stopped(
+  run, folder, tmp_path, monkeypatch, file_format
+):
+  output = tmp_path / "new" / "tags"
+  args = (folder, f"--format={file_format}", f"--output={output}", "--threshold=0.01")
+  code, out, _ = run(*args)
+  assert (code, out) == (3, "")
+  whole = output.read_bytes()
+  assert run(*args)[0] == 3
+  # A failed file is in jsonl and csv, and is tried again where it cannot be.
+  assert output.read_bytes() == whole
+
+  lines = whole.splitlines(keepends=True)
+  first = 1 if file_format == "jsonl" else 4
+  output.write_bytes(b"".join(lines[:first]) + lines[first][:9])
+  tagged = []
+  tag_file = tag.FileTagger.tag
+
+  def watch(self, path, bar):
+    tagged.append(path.name)
+    return tag_file(self, path, bar)
+
+  monkeypatch.setattr(tag.FileTagger, "tag", watch)
+  assert run(*args)[0] == 3
+  assert "b.wav" not in tagged
+  assert "c, é #1.ogg" in tagged
+  if file_format != "dcase":
+    assert output.read_bytes() == whole
+    assert tagged == ["bad.wav", "c, é #1.ogg", "a.FLAC"]
+
+
+def test_a_run_that_stopped_before_its_first_result_goes_on(run, folder, tmp_path):
+  output = tmp_path / "tags.csv"
+  args = (folder / "b.wav", "--format=csv", f"--output={output}")
+  assert str(run(*args, "--hop_s=40")[0]).startswith("error: windows of 30 s")
+  assert output.read_text() == tag_output.HEADERS["csv"]
+  assert run(*args)[0] == 0
+  assert output.read_text().count("duration_s") == 1
+
+
+def test_results_are_there_as_they_come(run, folder, tmp_path, monkeypatch):
+  output = tmp_path / "tags.jsonl"
+  seen = []
+  tag_file = tag.FileTagger.tag
+
+  def watch(self, path, bar):
+    seen.append(len(output.read_text().splitlines()) if output.exists() else 0)
+    return tag_file(self, path, bar)
+
+  monkeypatch.setattr(tag.FileTagger, "tag", watch)
+  run(folder, "--format=jsonl", f"--output={output}")
+  assert seen == [0, 1, 2, 3]
+
+
+def test_another_output_is_left_alone(run, folder, tmp_path):
+  output = tmp_path / "notes"
+  for notes in ("my notes\n", "my notes", '["file", 1]\nand more'):
+    output.write_text(notes)
+    for file_format in tag_output.APPENDED_FORMATS:
+      code, _, _ = run(folder, f"--format={file_format}", f"--output={output}")
+      assert code == (
+        f"error: {output} is there and is no --format={file_format}: give another "
+        "--output"
+      )
+    assert output.read_text() == notes
+
+
+def test_csv_has_a_row_a_tag(run, folder):
+  _, out, _ = run(folder, "--format=csv")
+  rows = list(csv.DictReader(io.StringIO(out)))
+  assert [row["label"] == "" for row in rows] == [False] * 3 + [True] + [False] * 6
+  assert rows[3]["error"].startswith("cannot be decoded")
+  assert float(rows[0]["duration_s"]) == 0.3
+
+
+def test_events_for_dcase(run, folder, model):
+  _, out, _ = run(folder, "--format=dcase")
+  rows = list(csv.DictReader(io.StringIO(out), delimiter="\t"))
+  assert tuple(rows[0]) == ("filename", "onset", "offset", "event_label")
+  # All scores are above the threshold: an event of each class goes on throughout.
+  ends = {(row["filename"], float(row["onset"]), float(row["offset"])) for row in rows}
+  lengths = {"b.wav": 0.3, "c, é #1.ogg": 2.0, "more/a.FLAC": 1.0}
+  assert ends == {(str(folder / name), 0.0, length) for name, length in lengths.items()}
+  assert len(rows) == 9
+  code, out, _ = run(folder / "b.wav", "--format=dcase", "--min_duration_s=0.4")
+  assert code == 0
+  assert out.splitlines()[1:] == [f"{folder}/b.wav\t\t\t"]
+
+
+def test_label_tracks_for_audacity(run, folder, tmp_path):
+  code, out, _ = run(folder / "b.wav", "--format=audacity", "--median_s=0.1")
+  assert code == 0
+  assert sorted(out.splitlines()) == [
+    f"0.000000\t0.300000\t{name}" for name in sorted(tiny_models.CLASSES)
+  ]
+  code, _, _ = run(folder, "--format=audacity")
+  assert code == (
+    "error: --format=audacity of 4 files: give --output=FOLDER, a label track for each "
+    "goes there"
+  )
+  output = tmp_path / "tracks"
+  assert run(folder, "--format=audacity", f"--output={output}")[0] == 3
+  tracks = {path.name for path in output.rglob("*.txt")}
+  assert tracks == {"b.wav.txt", "c, é #1.ogg.txt", "a.FLAC.txt"}
+  (track,) = output.rglob("b.wav.txt")
+  assert sorted(track.read_text().splitlines()) == sorted(out.splitlines())
+
+
+def test_a_picture_of_one_file(run, folder, tmp_path):
+  picture = tmp_path / "out.png"
+  code, out, _ = run(folder / "more/a.FLAC", f"--plot={picture}")
+  assert code == 0
+  assert picture.read_bytes().startswith(b"\x89PNG")
+  assert "Bell" in out
+  code, _, _ = run(folder, f"--plot={picture}")
+  assert code == "error: --plot draws one file, not 4"
+  code, _, _ = run(folder / "b.wav", f"--plot={tmp_path}/b")
+  assert code == (
+    f"error: {tmp_path}/b is to be a picture: give it an ending, such as .png"
+  )
+
+
+def test_mistakes_are_one_line(run, folder, tmp_path):
+  code, _, _ = run(folder, checkpoint=tmp_path)
+  assert code.startswith(f"error: {tmp_path} holds no model.json")
+  (tmp_path / "empty").mkdir()
+  code, _, _ = run(tmp_path / "empty")
+  assert code == f"error: no audio files in {tmp_path}/empty: give files, or a folder"
+  for file_format in ("table", "jsonl"):
+    code, _, _ = run(folder, f"--format={file_format}", f"--output={tmp_path}")
+    assert code == f"error: --output={tmp_path} is a folder: give a file"
+  code, out, err = run(tmp_path / "none.wav")
+  assert code == 3
+  assert f"{tmp_path}/none.wav: is missing" in err
+
+
+def test_runs_as_a_command_without_tensorflow(run_tool, folder, model, tmp_path):
+  result = run_tool("tag.py", str(folder / "b.wav"), f"--checkpoint={model}")
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.startswith(f"{folder}/b.wav (0.30 s)\n")
+  assert result.stderr == ""
+  done = subprocess.run(
+    [sys.executable, "-c", "import sys, tag; print('tensorflow' in sys.modules)"],
+    cwd=os.path.dirname(tag.__file__),
+    env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(tag.__file__))},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout == "False\n"
+
+
+def test_programs_are_kept_for_the_next_run(
+  run_tool, folder, model, tmp_path, monkeypatch
+):
+  monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  run_tool("tag.py", str(folder / "b.wav"), f"--checkpoint={model}")
+  kept = list((tmp_path / "audiotag_jax").iterdir())
+  assert kept
