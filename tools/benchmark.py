@@ -2,6 +2,7 @@
 
 python tools/benchmark.py recipe --source=/data/FSD50K --config=configs/crnn_fsd50k.py
 python tools/benchmark.py data
+python tools/benchmark.py tag
 """
 
 import argparse
@@ -11,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import benchmark_data
+import benchmark_tag
 import numpy as np
 from benchmark_report import report, timed
 
@@ -34,6 +36,7 @@ def parse_args() -> argparse.Namespace:
   data.add_argument(
     "--largest_index", type=int, default=2_000_000, help="clips of the largest set"
   )
+  parts.add_parser("tag", help="from waveforms and files to tags, by a CNN14")
   return parser.parse_args()
 
 
@@ -154,6 +157,9 @@ def main() -> None:
   logs.show_progress()
   if args.part == "data":
     benchmark_data.benchmark(args.num_clips, args.largest_index)
+    return
+  if args.part == "tag":
+    benchmark_tag.benchmark()
     return
   config = config_lib.read_recipe(args.config)
   print(f"{'':<34}{'ours':>10}{'peer':>10}{'ratio':>8}")

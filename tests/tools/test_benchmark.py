@@ -1,3 +1,12 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import tiny_models
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
 def figures_of(result):
   assert result.returncode == 0, result.stderr
   rows = [line for line in result.stdout.splitlines() if ": " in line or "GiB" in line]
@@ -26,3 +35,18 @@ def test_the_data_path_gives_figures(run_tool):
   assert all(float(row[34:44]) > 0 for row in rows[1:6])
   assert [row.split()[0] for row in rows[7:]] == ["1,000"]
   assert all(float(row.split()[-2]) > 0 for row in rows[7:])
+
+
+def test_tagging_a_file_is_measured(tmp_path):
+  tiny_models.write(tmp_path / "model")
+  code = (
+    "import pathlib, benchmark_tag as b; "
+    f"folder = pathlib.Path({str(tmp_path)!r}); "
+    "b.write_noise(folder / 'a.wav', 2.0); "
+    "print(b.run_tag(folder, folder / 'a.wav'))"
+  )
+  result = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT / "tools", capture_output=True, text=True
+  )
+  assert result.returncode == 0, result.stderr
+  assert 0.1 < float(result.stdout) < 1.0  # GiB
