@@ -1,0 +1,96 @@
+"""HEAR 2021's common API (Turian et al. 2022), for its evaluation kit.
+
+    heareval.embeddings.runner audiotag_jax.inference.hear --model runs/crnn_fsd50k
+
+The kit takes models of PyTorch or TensorFlow: a `HearModel` is a PyTorch module around
+a Tagger, which computes in JAX. Its rates are four, so that a model of another rate
+is given audio of the next higher one and resamples it.
+"""
+
+import numpy as np
+import torch
+
+from audiotag_jax.errors import UserError
+from audiotag_jax.inference.tagger import Tagger
+
+SAMPLE_RATES_HZ = (16_000, 22_050, 44_100, 48_000)
+
+
+class HearModel(torch.nn.Module):
+  """A Tagger, as the kit wants a model.
+
+  Attributes:
+    tagger: the Tagger.
+    sample_rate: rate of the audio it is to be given, in Hz.
+    scene_embedding_size: length of a clip's embedding.
+    timestamp_embedding_size: length of an embedding at a timestamp.
+  """
+
+  def __init__(self, tagger: Tagger):
+    super().__init__()
+    self.tagger = tagger
+    wanted_hz = min(tagger.sample_rate_hz, SAMPLE_RATES_HZ[-1])
+    self.sample_rate = next(rate for rate in SAMPLE_RATES_HZ if rate >= wanted_hz)
+    second = np.zeros(self.sample_rate, np.float32)
+    self.scene_embedding_size = len(tagger.embed(second, self.sample_rate))
+    values, _ = tagger.embed_frames(second, self.sample_rate)
+    self.timestamp_embedding_size = values.shape[1]
+
+
+def load_model(model_file_path: str = "") -> HearModel:
+  """Loads a model directory, a run's workdir or a converted PANNs model.
+
+  Raises:
+    UserError: it is none of these, or not given.
+  """
+  if not model_file_path:
+    raise UserError(
+      "no model is given: --model must name a model directory or a run's workdir"
+    )
+  return HearModel(Tagger.load(model_file_path))
+
+
+def get_scene_embeddings(audio: torch.Tensor, model: HearModel) -> torch.Tensor:
+  """Embeds clips.
+
+  Args:
+    audio: <float32>[clips, samples] in [-1, 1], at `model.sample_rate`.
+    model: the model.
+
+  Returns:
+    <float32>[clips, scene_embedding_size], on the device of `audio`.
+  """
+  rows = [model.tagger.embed(x, model.sample_rate) for x in _waveforms(audio)]
+  return torch.from_numpy(np.stack(rows)).to(audio.device)
+
+
+def get_timestamp_embeddings(
+  audio: torch.Tensor, model: HearModel
+) -> tuple[torch.Tensor, torch.Tensor]:
+  """Embeds clips over time.
+
+  Args:
+    audio: <float32>[clips, samples] in [-1, 1], at `model.sample_rate`.
+    model: the model.
+
+  Returns:
+    Embeddings <float32>[clips, timestamps, timestamp_embedding_size], and the times
+    that they are centred on <float32>[clips, timestamps], in milliseconds, evenly
+    spaced; both on the device of `audio`.
+  """
+  frames = [model.tagger.embed_frames(x, model.sample_rate) for x in _waveforms(audio)]
+  embeddings = np.stack([values for values, _ in frames])
+  times_ms = np.stack([1000 * times_s for _, times_s in frames])
+  return (
+    torch.from_numpy(embeddings).to(audio.device),
+    torch.from_numpy(times_ms).to(audio.device),
+  )
+
+
+def _waveforms(audio: torch.Tensor) -> np.ndarray:
+  """Raises `UserError` unless the audio is a batch of mono clips."""
+  if audio.ndim != 2 or not audio.numel():
+    raise UserError(
+      f"audio must be [clips, samples], both at least one, not {list(audio.shape)}"
+    )
+  return audio.detach().cpu().numpy()
