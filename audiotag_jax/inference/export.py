@@ -1,0 +1,302 @@
+"""Trained models for other runtimes: StableHLO, TensorFlow's SavedModel and ONNX.
+
+An export holds weights, model and, if it takes waveforms, front-end. Its batch and its
+length are free; the length is at least a second: shorter clips are to be filled up.
+Its outputs are `scores` <float32>[batch, classes], in [0, 1], and `embedding`
+<float32>[batch, dim]. `export.json` beside it tells what the numbers are.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from audiotag_jax import files
+from audiotag_jax.errors import UserError
+from audiotag_jax.frontend import logmel_jax, mel
+from audiotag_jax.inference import waveforms
+from audiotag_jax.inference.tagger import Tagger
+
+INPUTS = ("waveform", "log_mel")
+OUTPUTS = ("embedding", "scores")
+# Least length of an input, in seconds.
+MIN_S = 1.0
+# Where a StableHLO export and a SavedModel run.
+PLATFORMS = ("cpu", "cuda", "tpu")
+# The newest operators that runtimes of 2023 and later know.
+ONNX_OPSET = 18
+
+Outputs = dict[str, np.ndarray]
+# Maps a batch of inputs to the outputs, in a runtime.
+Runner = Callable[[np.ndarray], Outputs]
+
+
+class Format(NamedTuple):
+  """A format of export.
+
+  Attributes:
+    file: name of its file, or folder.
+    write: writes a tagger's model for a kind of inputs to a path.
+    load: loads a path in the format's own runtime.
+  """
+
+  file: str
+  write: Callable[[Tagger, str, Path], None]
+  load: Callable[[Path], Runner]
+
+
+def export(
+  tagger: Tagger, directory: Path, formats: Sequence[str], inputs: str
+) -> dict[str, Path]:
+  """Writes a model's exports, each of them whole, and their `export.json`.
+
+  Args:
+    tagger: the trained model.
+    directory: where to; exports that are there are replaced.
+    formats: names of `FORMATS`.
+    inputs: "waveform" <float32>[batch, samples], full scale at 1, at the model's rate;
+      or "log_mel" <float32>[batch, frames, mels] in dB, of its front-end.
+
+  Returns:
+    Where each format lies.
+
+  Raises:
+    UserError: the model cannot take these inputs or be in this format, or the format's
+      library is not installed.
+  """
+  paths = {name: directory / FORMATS[name].file for name in formats}
+  for name, path in paths.items():
+    write = functools.partial(FORMATS[name].write, tagger, inputs)
+    if path.is_dir():
+      shutil.rmtree(path)
+    files.write_whole(path, write)
+  text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
+  files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))
+  return paths
+
+
+def _description(tagger: Tagger, inputs: str) -> dict[str, Any]:
+  """What a user of an export has to know of its input and its scores."""
+  description = {
+    "inputs": inputs,
+    "sample_rate_hz": tagger.sample_rate_hz,
+    "min_samples": _min_samples(tagger.front_end),
+    "front_end": dataclasses.asdict(tagger.front_end),
+    "class_names": list(tagger.class_names),
+    "threshold": tagger.threshold,
+    "thresholds": [float(x) for x in tagger.thresholds],
+  }
+  if inputs == "log_mel":
+    # An export of waveforms does it itself.
+    description["normalize"] = tagger.normalize
+  return description
+
+
+def model_inputs(tagger: Tagger, waveform: np.ndarray, inputs: str) -> np.ndarray:
+  """What an export takes of a mono waveform <float32>[samples] at the model's rate."""
+  if inputs == "waveform":
+    return waveform
+  waveform = waveforms.normalize(waveform, tagger.normalize)
+  return np.asarray(logmel_jax.log_mel(waveform, tagger.front_end))
+
+
+def _min_samples(front_end: mel.LogMelParams) -> int:
+  return round(MIN_S * front_end.sample_rate_hz)
+
+
+def _symbolic(tagger: Tagger, inputs: str) -> tuple[str, list[str]]:
+  """The shape of the input and what holds of it, as `jax.export` writes them."""
+  least = _min_samples(tagger.front_end)
+  if inputs == "waveform":
+    return "batch, samples", [f"samples >= {least}"]
+  least = tagger.front_end.num_frames(least)
+  return f"batch, frames, {tagger.front_end.num_mels}", [f"frames >= {least}"]
+
+
+def _input_spec(tagger: Tagger, inputs: str) -> jax.ShapeDtypeStruct:
+  shape, constraints = _symbolic(tagger, inputs)
+  dims = jax.export.symbolic_shape(shape, constraints=constraints)
+  return jax.ShapeDtypeStruct(dims, np.float32)
+
+
+def _score(
+  tagger: Tagger,
+  variables: dict[str, Any],
+  x: jax.Array,
+  log_mel: Callable[[jax.Array], jax.Array] | None = None,
+) -> dict[str, jax.Array]:
+  """The outputs for a batch of either kind of inputs.
+
+  Args:
+    tagger: the trained model.
+    variables: its variables.
+    x: a waveform <float32>[batch, samples] or a log-mel <float32>[batch, frames, mels].
+    log_mel: the front-end that waveforms go through, if not the model's own.
+  """
+  if x.ndim == 2 and tagger.normalize == "peak":
+    peak = jnp.abs(x).max(axis=1, keepdims=True)
+    x = x / jnp.where(peak > 0, peak, 1.0)
+  if x.ndim == 2 and log_mel:
+    x = log_mel(x)
+  outputs = tagger.model.apply(variables, x, train=False)
+  return {"scores": nn.sigmoid(outputs["logits"]), "embedding": outputs["embedding"]}
+
+
+def write_stablehlo(tagger: Tagger, inputs: str, path: Path) -> None:
+  """Writes what `jax.export.deserialize` reads; see `export`."""
+  score = jax.jit(lambda x: _score(tagger, tagger.variables, x))
+  exported = jax.export.export(score, platforms=PLATFORMS)(_input_spec(tagger, inputs))
+  path.write_bytes(exported.serialize())
+
+
+def load_stablehlo(path: Path) -> Runner:
+  """Loads an export in JAX, without this package's code or Flax."""
+  call = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
+  return lambda x: jax.tree.map(np.asarray, call(x))
+
+
+def write_saved_model(tagger: Tagger, inputs: str, path: Path) -> None:
+  """Writes a SavedModel with the signature `serving_default`; see `export`."""
+  import tensorflow as tf
+  from jax.experimental import jax2tf
+
+  shape, constraints = _symbolic(tagger, inputs)
+  score = jax2tf.convert(
+    lambda variables, x: _score(tagger, variables, x),
+    polymorphic_shapes=[None, f"({shape})"],
+    polymorphic_constraints=constraints,
+    with_gradient=False,
+    native_serialization_platforms=PLATFORMS,
+  )
+  module = tf.Module()
+  # TensorFlow tracks the variables that hang on a module, and no others.
+  arrays = jax.tree.map(np.asarray, tagger.variables)
+  module.variables_ = tf.nest.map_structure(tf.Variable, arrays)
+  sizes = [None, None, tagger.front_end.num_mels][: 2 if inputs == "waveform" else 3]
+  module.score = tf.function(
+    lambda x: score(module.variables_, x),
+    input_signature=[tf.TensorSpec(sizes, tf.float32, name=inputs)],
+    autograph=False,
+  )
+  tf.saved_model.save(module, str(path), signatures=module.score)
+
+
+def load_saved_model(path: Path) -> Runner:
+  """Loads an export in TensorFlow, without JAX."""
+  import tensorflow as tf
+
+  module = tf.saved_model.load(str(path))
+
+  def run(x: np.ndarray) -> Outputs:
+    outputs = module.signatures["serving_default"](tf.constant(x))
+    return {name: output.numpy() for name, output in outputs.items()}
+
+  return run
+
+
+def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
+  """Writes an ONNX model; see `export`."""
+  jax2onnx = _import_extra("jax2onnx")
+  log_mel = None
+  if inputs == "waveform" and _takes_log_mels(tagger):
+    log_mel = functools.partial(
+      logmel_jax.log_mel, params=tagger.front_end, power=_matmul_power(tagger.front_end)
+    )
+  spec = _input_spec(tagger, inputs)
+  # jax2onnx replaces functions of Flax and jax.numpy while it traces, by ones that take
+  # fewer arguments: it is given primitives alone, and none that no output needs.
+  closed = jax.make_jaxpr(lambda x: _score(tagger, tagger.variables, x, log_mel))(spec)
+  needed = [True] * len(closed.jaxpr.outvars)
+  jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, needed, instantiate=True)
+  if " fft[" in str(jaxpr):
+    raise UserError(
+      f"a {type(tagger.model).__name__} of a waveform and its log-mel cannot be in "
+      "ONNX, which lacks an FFT of any batch: give --formats=stablehlo,tensorflow"
+    )
+  score = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))
+  with _quiet():
+    model = jax2onnx.to_onnx(
+      lambda x: tuple(score(x)),  # A dict's leaves come in the order of its keys.
+      [spec],
+      model_name="audiotag_jax",
+      opset=ONNX_OPSET,
+      input_names=[inputs],
+      output_names=OUTPUTS,
+    )
+  # As one file: jax2onnx itself would put the weights beside it.
+  path.write_bytes(model.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Leaves out what jax2onnx says of its plugins for other versions of JAX."""
+  loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+  levels = [logger.level for logger in loggers]
+  for logger in loggers:
+    logger.setLevel(logging.CRITICAL)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", DeprecationWarning)
+      yield
+  finally:
+    for logger, level in zip(loggers, levels, strict=True):
+      logger.setLevel(level)
+
+
+def _takes_log_mels(tagger: Tagger) -> bool:
+  frames = tagger.front_end.num_frames(_min_samples(tagger.front_end))
+  shape = (1, frames, tagger.front_end.num_mels)
+  try:
+    score = functools.partial(_score, tagger, tagger.variables)
+    jax.eval_shape(score, jax.ShapeDtypeStruct(shape, np.float32))
+  except UserError:
+    return False
+  return True
+
+
+def _matmul_power(front_end: mel.LogMelParams) -> Callable[[jax.Array], jax.Array]:
+  """Power spectra by matrix products: jax2onnx has no FFT of a batch of any size."""
+  basis = np.fft.rfft(np.eye(front_end.fft_samples))
+  real, imaginary = basis.real.astype(np.float32), basis.imag.astype(np.float32)
+  return lambda frames: jnp.square(frames @ real) + jnp.square(frames @ imaginary)
+
+
+def load_onnx(path: Path) -> Runner:
+  """Loads an export in ONNX Runtime, on the CPU."""
+  onnxruntime = _import_extra("onnxruntime")
+  options = onnxruntime.SessionOptions()
+  options.log_severity_level = 3  # errors
+  session = onnxruntime.InferenceSession(
+    str(path), options, providers=["CPUExecutionProvider"]
+  )
+  (name,) = (each.name for each in session.get_inputs())
+  return lambda x: dict(zip(OUTPUTS, session.run(OUTPUTS, {name: x}), strict=True))
+
+
+def _import_extra(name: str) -> ModuleType:
+  try:
+    return importlib.import_module(name)
+  except ImportError as error:
+    raise UserError(f"{name} is needed for ONNX: pip install -e '.[export]'") from error
+
+
+FORMATS = {
+  "stablehlo": Format("model.stablehlo", write_stablehlo, load_stablehlo),
+  "tensorflow": Format("saved_model", write_saved_model, load_saved_model),
+  "onnx": Format("model.onnx", write_onnx, load_onnx),
+}

@@ -1,0 +1,136 @@
+"""Exports, loaded in their own runtimes, against the Tagger."""
+
+import copy
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny_models
+from conftest import chirp
+
+from audiotag_jax.errors import UserError
+from audiotag_jax.inference import Tagger, export
+
+RATE_HZ = 8_000
+MODELS = ("crnn", "Cnn6", "LeeNet11")
+THRESHOLDS = {"global": 0.25, "per_class": [0.5, 0.125, 0.25]}
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+  """Returns the Tagger of one of the models."""
+  folder = tmp_path_factory.mktemp("models")
+
+  @functools.cache
+  def load_tagger(name):
+    fields = tiny_models.FIELDS[name]
+    if name == "crnn":
+      fields = fields | {"pooling": "attention"}
+    tiny_models.write(folder / name, name, fields=fields, thresholds=THRESHOLDS)
+    return Tagger.load(folder / name)
+
+  return load_tagger
+
+
+def clips(num, seconds):
+  """A batch of waveforms <float32>[num, samples], each 20 dB below the one before."""
+  return np.float32([0.1**i * chirp(seconds, i, RATE_HZ) for i in range(num)])
+
+
+def check_outputs(outputs, batch, tagger):
+  """A format's outputs are the Tagger's, within 1e-4, and tell clips apart."""
+  scores = np.stack([tagger.tag(clip, RATE_HZ) for clip in batch])
+  embeddings = np.stack([tagger.embed(clip, RATE_HZ) for clip in batch])
+  assert sorted(outputs) == ["embedding", "scores"]
+  assert outputs["scores"].dtype == outputs["embedding"].dtype == np.float32
+  np.testing.assert_allclose(outputs["scores"], scores, atol=1e-4)
+  np.testing.assert_allclose(outputs["embedding"], embeddings, rtol=1e-4, atol=1e-4)
+  assert np.ptp(scores, axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", export.FORMATS)
+def test_waveforms_score_as_the_tagger_scores_them(name, model, load, tmp_path):
+  tagger = load(model)
+  (path,) = export.export(tagger, tmp_path, [name], "waveform").values()
+  assert sorted(os.listdir(tmp_path)) == sorted([path.name, "export.json"])
+  run = export.FORMATS[name].load(path)
+  batch = clips(3, 1.0)
+  check_outputs(run(batch), batch, tagger)
+  # Another number, and a length that no hop divides.
+  batch = clips(2, 2.3457)
+  check_outputs(run(batch), batch, tagger)
+
+
+@pytest.mark.parametrize("name", export.FORMATS)
+def test_log_mels_score_as_their_waveforms(name, load, tmp_path):
+  tagger = load("crnn")
+  (path,) = export.export(tagger, tmp_path, [name], "log_mel").values()
+  batch = clips(3, 1.0)
+  log_mels = [export.model_inputs(tagger, clip, "log_mel") for clip in batch]
+  check_outputs(export.FORMATS[name].load(path)(np.stack(log_mels)), batch, tagger)
+
+
+def test_clips_are_scaled_to_a_peak_as_in_training(load, tmp_path):
+  tagger = copy.copy(load("crnn"))
+  tagger.normalize = "peak"
+  for inputs in export.INPUTS:
+    paths = export.export(tagger, tmp_path / inputs, ["stablehlo"], inputs)
+    run = export.load_stablehlo(paths["stablehlo"])
+    loud, quiet = (
+      run(export.model_inputs(tagger, gain * clips(1, 1.0)[0], inputs)[None])["scores"]
+      for gain in (1.0, 0.01)
+    )
+    np.testing.assert_allclose(loud, quiet, atol=1e-4)
+    told = json.loads((tmp_path / inputs / "export.json").read_text())
+    assert told.get("normalize") == {"waveform": None, "log_mel": "peak"}[inputs]
+  silence = export.load_stablehlo(tmp_path / "waveform/model.stablehlo")(
+    np.zeros((1, RATE_HZ), np.float32)
+  )
+  assert np.isfinite(silence["scores"]).all()
+
+
+def test_the_description_tells_what_goes_in_and_what_the_scores_are_of(load, tmp_path):
+  export.export(load("crnn"), tmp_path, [], "waveform")
+  assert json.loads((tmp_path / "export.json").read_text()) == {
+    "inputs": "waveform",
+    "sample_rate_hz": RATE_HZ,
+    "min_samples": RATE_HZ,
+    "front_end": dataclasses.asdict(tiny_models.FRONT_END),
+    "class_names": list(tiny_models.CLASSES),
+    "threshold": 0.25,
+    "thresholds": [0.5, 0.125, 0.25],
+  }
+
+
+def test_an_export_replaces_the_one_that_was_there(load, tmp_path):
+  for name in ("crnn", "LeeNet11"):
+    export.export(load(name), tmp_path, ["tensorflow"], "waveform")
+  run = export.load_saved_model(tmp_path / "saved_model")
+  check_outputs(run(clips(3, 1.0)), clips(3, 1.0), load("LeeNet11"))
+  assert sorted(os.listdir(tmp_path)) == ["export.json", "saved_model"]
+
+
+def test_a_model_of_waveforms_alone_has_no_export_of_log_mels(load, tmp_path):
+  with pytest.raises(UserError, match="takes waveforms .* alone, not inputs of shape"):
+    export.export(load("LeeNet11"), tmp_path / "out", ["onnx"], "log_mel")
+  assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_tensorflow_and_onnx_are_imported_when_they_are_needed():
+  code = "import sys; from audiotag_jax.inference import export; print(*sys.modules)"
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+  assert "audiotag_jax.inference.export" in done.stdout.split()
+  assert not {"tensorflow", "jax2onnx", "onnxruntime"} & set(done.stdout.split())
+
+
+def test_a_library_that_is_not_installed_is_named(load, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "jax2onnx", None)
+  with pytest.raises(UserError, match="jax2onnx is needed for ONNX: pip install -e"):
+    export.export(load("Cnn6"), tmp_path, ["onnx"], "waveform")
+  assert not list(tmp_path.iterdir())

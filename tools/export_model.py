@@ -1,0 +1,117 @@
+"""Exports a trained model to other runtimes, and checks and times what it wrote.
+
+python tools/export_model.py --checkpoint=runs/crnn_fsd50k --output=exported
+
+Writes model.stablehlo (JAX), saved_model (TensorFlow), model.onnx (ONNX Runtime) and
+export.json, which tells what goes in and what the scores are of.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from audiotag_jax import logs
+from audiotag_jax.errors import UserError, exit_on_user_error
+
+CLIP_S = 10.0
+NUM_RUNS = 10
+# Largest difference of a score from the Tagger's.
+TOLERANCE = 1e-4
+FORMATS = ("stablehlo", "tensorflow", "onnx")
+
+
+def parse_args() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument(
+    "--checkpoint", type=Path, required=True, help="a model directory or a workdir"
+  )
+  parser.add_argument("--output", type=Path, required=True, help="folder to write")
+  parser.add_argument(
+    "--formats",
+    default=",".join(FORMATS),
+    help="which of stablehlo, tensorflow and onnx, separated by commas",
+  )
+  parser.add_argument(
+    "--inputs",
+    choices=("waveform", "log_mel"),
+    default="waveform",
+    help="what the export takes: waveforms, with the front-end, or log-mels, without",
+  )
+  parser.add_argument(
+    "--overwrite", action="store_true", help="replace an export that is there"
+  )
+  return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> list[str]:
+  """Returns the formats; raises `UserError` where the arguments make no sense."""
+  formats = args.formats.split(",")
+  for name in formats:
+    if name not in FORMATS:
+      raise UserError(f"no format {name!r}: choose from {', '.join(FORMATS)}")
+  if args.output.exists() and not args.overwrite:
+    raise UserError(f"{args.output} exists: give another --output, or --overwrite")
+  return formats
+
+
+def test_clip(sample_rate_hz: int) -> np.ndarray:
+  """A sweep over noise <float32>[samples], of `CLIP_S`."""
+  t = np.arange(round(CLIP_S * sample_rate_hz)) / sample_rate_hz
+  sweep = np.sin(2 * np.pi * (100 + 150 * t) * t)
+  noise = np.random.default_rng(0).uniform(-1, 1, t.shape)
+  return (0.6 * sweep + 0.1 * noise).astype(np.float32)
+
+
+def latency_ms(run: Callable, x: np.ndarray) -> float:
+  """The median of some calls, after one that compiles."""
+  run(x)
+  times_s = []
+  for _ in range(NUM_RUNS):
+    start_s = time.perf_counter()
+    run(x)
+    times_s.append(time.perf_counter() - start_s)
+  return 1000 * statistics.median(times_s)
+
+
+def size_mb(path: Path) -> float:
+  files = [path, *path.rglob("*")]
+  return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+
+
+def report(name: str, size: str, latency: float, difference: str) -> None:
+  print(f"{name:<12}{size:>10}{latency:14.1f}{difference:>14}", flush=True)
+
+
+@exit_on_user_error
+def main() -> None:
+  args = parse_args()
+  formats = check(args)
+  logs.show_progress()
+  # Imported here, for these take seconds, which a mistyped flag should not cost.
+  from audiotag_jax.inference import Tagger, export
+
+  tagger = Tagger.load(args.checkpoint)
+  paths = export.export(tagger, args.output, formats, args.inputs)
+  clip, rate_hz = test_clip(tagger.sample_rate_hz), tagger.sample_rate_hz
+  expected = tagger.tag(clip, rate_hz)
+  x = export.model_inputs(tagger, clip, args.inputs)[None]
+  print(f"{'':<12}{'MB':>10}{f'ms/{CLIP_S:g}-s clip':>14}{'difference':>14}")
+  report("Tagger", "", latency_ms(lambda x: tagger.tag(x, rate_hz), clip), "")
+  for name, path in paths.items():
+    run = export.FORMATS[name].load(path)
+    difference = np.abs(run(x)["scores"][0] - expected).max()
+    report(name, f"{size_mb(path):.1f}", latency_ms(run, x), f"{difference:.1e}")
+    if not difference <= TOLERANCE:
+      raise UserError(
+        f"{path} scores a clip {difference:.1e} off the Tagger, not {TOLERANCE:g} at "
+        "most: do not use it"
+      )
+  print(args.output)
+
+
+if __name__ == "__main__":
+  main()
