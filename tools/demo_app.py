@@ -1,0 +1,171 @@
+"""Serves a page to try a model: a sound goes in, tags over time come out.
+
+python tools/demo_app.py --checkpoint=runs/crnn_fsd50k
+
+It is served to this computer alone, unless --host says otherwise, and it needs no
+network: pip install -e '.[demo]'
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from audiotag_jax import logs
+from audiotag_jax.data.audio_io import AudioError
+from audiotag_jax.errors import UserError, exit_on_user_error
+from audiotag_jax.inference import Tagger, timeline
+from audiotag_jax.inference.streams import AudioStream
+
+# The longest recording that the page takes; tools/tag.py takes any.
+MAX_S = 600.0
+NUM_CLASSES = 10
+# Fonts that a computer has: a page that is served locally asks no one else for any.
+FONTS = ("system-ui", "sans-serif")
+MONO_FONTS = ("ui-monospace", "monospace")
+
+
+def parse_args() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument(
+    "--checkpoint", type=Path, required=True, help="a model directory or a workdir"
+  )
+  parser.add_argument(
+    "--host",
+    default="127.0.0.1",
+    help="address to serve at; 0.0.0.0 opens the page to the network",
+  )
+  parser.add_argument("--port", type=int, default=7860)
+  parser.add_argument(
+    "--max_mb", type=int, default=50, help="largest file that may be uploaded"
+  )
+  return parser.parse_args()
+
+
+def read(file: str | None, tagger: Tagger) -> np.ndarray:
+  """Reads a recording as mono <float32>[samples] at the tagger's rate.
+
+  Raises:
+    UserError: there is none, or it is too long or no recording.
+  """
+  if file is None:
+    raise UserError("Drop a sound first, or record one")
+  stream, blocks = AudioStream(Path(file), tagger.sample_rate_hz), []
+  try:
+    for block in stream:
+      blocks.append(block)
+      if stream.duration_s > MAX_S:
+        raise UserError(
+          f"{stream.path.name} is longer than {MAX_S:g} s: give it to tools/tag.py"
+        )
+  except AudioError as error:
+    raise UserError(f"{stream.path.name} {error}") from error
+  return np.concatenate(blocks)
+
+
+def labels(tagger: Tagger) -> list[str]:
+  """The classes' names as they are shown: FSD50K has underscores for spaces."""
+  return [name.replace("_", " ") for name in tagger.class_names]
+
+
+def present(tagger: Tagger, scores: np.ndarray) -> str:
+  """The tags that reach their thresholds, the surest first, in words."""
+  names = labels(tagger)
+  tags = [names[i] for i in np.argsort(-scores) if scores[i] >= tagger.thresholds[i]]
+  return ", ".join(tags) or "none"
+
+
+def draw(tagger: Tagger, waveform: np.ndarray, title: str) -> PIL.Image.Image:
+  """Draws a recording's log-mel over the activity of its tags."""
+  params = tagger.front_end
+  log_mel = timeline.Columns(params.hop_samples / params.sample_rate_hz)
+  for part in timeline.log_mels([waveform], params):
+    log_mel.add(part)
+  activity = timeline.Columns(tagger.frame_hop_s)
+  activity.add(tagger.frames(waveform, tagger.sample_rate_hz).values)
+  duration_s = len(waveform) / tagger.sample_rate_hz
+  with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder, "over_time.png")
+    timeline.draw(
+      path, title, log_mel, activity, tagger.class_names, params, duration_s
+    )
+    with PIL.Image.open(path) as image:
+      return image.convert("RGB")
+
+
+def build(tagger: Tagger, name: str):
+  """Returns the page, as gradio's Blocks."""
+  gradio = _import_gradio()
+
+  def tag(file: str | None):
+    try:
+      waveform = read(file, tagger)
+    except UserError as error:
+      raise gradio.Error(str(error), print_exception=False) from error
+    scores = tagger.tag(waveform, tagger.sample_rate_hz)
+    by_label = dict(zip(labels(tagger), scores.tolist(), strict=True))
+    return present(tagger, scores), by_label, draw(tagger, waveform, Path(file).name)
+
+  with gradio.Blocks(
+    title="audiotag_jax", analytics_enabled=False, delete_cache=(3600, 3600)
+  ) as page:
+    gradio.Markdown(f"## What is to be heard?\nModel: `{name}`")
+    with gradio.Row():
+      with gradio.Column():
+        sound = gradio.Audio(
+          sources=["upload", "microphone"],
+          type="filepath",
+          label="Sound",
+          buttons=["download"],
+        )
+        button = gradio.Button("Tag", variant="primary")
+        tags = gradio.Textbox(label="Tags (scores above their thresholds)")
+      scores = gradio.Label(label="Scores", num_top_classes=NUM_CLASSES)
+    picture = gradio.Image(label="Over time", format="png", buttons=["download"])
+    outputs = [tags, scores, picture]
+    button.click(tag, sound, outputs, api_name="tag")
+  return page
+
+
+def _import_gradio():
+  # It would tell its makers of each start.
+  os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+  try:
+    import gradio
+  except ImportError as error:
+    raise UserError("gradio is needed: pip install -e '.[demo]'") from error
+  return gradio
+
+
+@exit_on_user_error
+def main() -> None:
+  args = parse_args()
+  logs.show_progress()
+  gradio = _import_gradio()
+  page = build(Tagger.load(args.checkpoint), str(args.checkpoint))
+  theme = gradio.themes.Default(font=FONTS, font_mono=MONO_FONTS)
+  try:
+    _, url, _ = page.launch(
+      server_name=args.host,
+      server_port=args.port,
+      max_file_size=f"{args.max_mb}mb",
+      share=False,
+      ssr_mode=False,
+      theme=theme,
+      footer_links=[],
+      quiet=True,
+      prevent_thread_lock=True,
+    )
+  except OSError as error:
+    raise UserError(
+      f"the page cannot be served at {args.host}:{args.port}: give another --port"
+    ) from error
+  print(f"{url} shows the page; Ctrl-C ends it", flush=True)
+  page.block_thread()
+
+
+if __name__ == "__main__":
+  main()
