@@ -53,7 +53,7 @@ def random_variables(model):
     key = jax.tree_util.keystr(path, simple=True, separator=".")
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     gain = 0.1 if "fc_audioset" in key or "classifier" in key or "cla." in key else 1
-    scale = gain * np.sqrt(2 / max(1, np.prod(leaf.shape[:-1])))
+    scale = np.float32(gain * np.sqrt(2 / max(1, np.prod(leaf.shape[:-1]))))
     values = scale * rng.standard_normal(leaf.shape, np.float32)
     if "scale" in key or key.endswith("var"):
       values = 1 + 0.1 * np.abs(values)

@@ -1,7 +1,12 @@
-"""The page, served as a user serves it, and asked as a browser asks it."""
+"""The page, served as a user serves it, in a browser and asked as a browser asks it.
 
+The test in a browser runs where Debian's chromium and chromium-driver are installed.
+"""
+
+import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +20,9 @@ import pytest
 import soundfile
 import tiny_models
 from conftest import chirp
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from audiotag_jax.inference import Tagger
 
@@ -85,6 +93,56 @@ def test_a_sound_is_tagged_and_drawn(ask, model_dir, tmp_path):
   with PIL.Image.open(picture) as image:
     assert image.width > image.height > 300
     assert np.ptp(np.asarray(image.convert("L"))) > 200
+
+
+@pytest.fixture
+def browser(tmp_path):
+  """Chromium without a window, which keeps a log of what it asks for."""
+  options = webdriver.ChromeOptions()
+  for argument in (
+    *("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"),
+    *("disable-background-networking", "disable-component-update", "disable-sync"),
+    *("no-first-run", f"user-data-dir={tmp_path}/profile", "window-size=1300,1250"),
+  ):
+    options.add_argument(f"--{argument}")
+  options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+  service = webdriver.ChromeService(shutil.which("chromedriver"))
+  driver = webdriver.Chrome(options=options, service=service)
+  try:
+    yield driver
+  finally:
+    driver.quit()
+
+
+@pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromium-driver")
+def test_a_sound_is_tagged_in_a_browser(url, browser, tmp_path):
+  soundfile.write(tmp_path / "rain.wav", chirp(2.0, rate_hz=44_100), 44_100)
+  wait = WebDriverWait(browser, 60)
+  find = browser.find_element
+  browser.get(url)
+  wait.until(lambda _: find(By.CSS_SELECTOR, "input[type=file]")).send_keys(
+    str(tmp_path / "rain.wav")
+  )
+  wait.until(lambda _: "rain.wav" in browser.page_source)
+  find(By.XPATH, "//button[normalize-space()='Tag']").click()
+  wait.until(
+    lambda _: find(By.TAG_NAME, "textarea").get_attribute("value") == "Heavy rain"
+  )
+  assert "Heavy rain\n" in find(By.TAG_NAME, "body").text
+  picture = wait.until(lambda _: find(By.CSS_SELECTOR, ".image-frame img"))
+  wait.until(lambda _: int(picture.get_attribute("naturalWidth")) > 600)
+  messages = [
+    json.loads(row["message"])["message"] for row in browser.get_log("performance")
+  ]
+  asked = {
+    message["params"]["request"]["url"]
+    for message in messages
+    if message["method"] == "Network.requestWillBeSent"
+  }
+  assert url in asked
+  assert [x for x in asked if x.startswith("http") and not x.startswith(url)] == []
+  faults = [row for row in browser.get_log("browser") if row["level"] == "SEVERE"]
+  assert faults == []
 
 
 def test_mistakes_are_one_line(ask, tmp_path):
