@@ -10,13 +10,13 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import itertools
 import json
 import logging
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -51,11 +51,13 @@ class Format(NamedTuple):
 
   Attributes:
     file: name of its file, or folder.
+    needs: the libraries that it takes beyond the package's own.
     write: writes a tagger's model for a kind of inputs to a path.
     load: loads a path in the format's own runtime.
   """
 
   file: str
+  needs: tuple[str, ...]
   write: Callable[[Tagger, str, Path], None]
   load: Callable[[Path], Runner]
 
@@ -79,6 +81,8 @@ def export(
     UserError: the model cannot take these inputs or be in this format, or the format's
       library is not installed.
   """
+  for library in itertools.chain.from_iterable(FORMATS[name].needs for name in formats):
+    _check_installed(library)
   paths = {name: directory / FORMATS[name].file for name in formats}
   for name, path in paths.items():
     write = functools.partial(FORMATS[name].write, tagger, inputs)
@@ -88,6 +92,16 @@ def export(
   text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
   files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))
   return paths
+
+
+def _check_installed(library: str) -> None:
+  try:
+    importlib.import_module(library)
+  except ImportError as error:
+    raise UserError(
+      f"{library} is needed for this format: pip install -e '.[export]', or leave the "
+      "format out of --formats"
+    ) from error
 
 
 def _description(tagger: Tagger, inputs: str) -> dict[str, Any]:
@@ -211,7 +225,8 @@ def load_saved_model(path: Path) -> Runner:
 
 def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
   """Writes an ONNX model; see `export`."""
-  jax2onnx = _import_extra("jax2onnx")
+  import jax2onnx
+
   log_mel = None
   if inputs == "waveform" and _takes_log_mels(tagger):
     log_mel = functools.partial(
@@ -278,7 +293,8 @@ def _matmul_power(front_end: mel.LogMelParams) -> Callable[[jax.Array], jax.Arra
 
 def load_onnx(path: Path) -> Runner:
   """Loads an export in ONNX Runtime, on the CPU."""
-  onnxruntime = _import_extra("onnxruntime")
+  import onnxruntime
+
   options = onnxruntime.SessionOptions()
   options.log_severity_level = 3  # errors
   session = onnxruntime.InferenceSession(
@@ -288,15 +304,8 @@ def load_onnx(path: Path) -> Runner:
   return lambda x: dict(zip(OUTPUTS, session.run(OUTPUTS, {name: x}), strict=True))
 
 
-def _import_extra(name: str) -> ModuleType:
-  try:
-    return importlib.import_module(name)
-  except ImportError as error:
-    raise UserError(f"{name} is needed for ONNX: pip install -e '.[export]'") from error
-
-
 FORMATS = {
-  "stablehlo": Format("model.stablehlo", write_stablehlo, load_stablehlo),
-  "tensorflow": Format("saved_model", write_saved_model, load_saved_model),
-  "onnx": Format("model.onnx", write_onnx, load_onnx),
+  "stablehlo": Format("model.stablehlo", (), write_stablehlo, load_stablehlo),
+  "tensorflow": Format("saved_model", (), write_saved_model, load_saved_model),
+  "onnx": Format("model.onnx", ("jax2onnx", "onnxruntime"), write_onnx, load_onnx),
 }
