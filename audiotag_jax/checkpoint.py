@@ -4,12 +4,8 @@ What is saved is an unreplicated tree of host arrays, so that a checkpoint of ei
 devices opens on one.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from audiotag_jax import files
 from audiotag_jax.errors import UserError
 
 BEST_METRIC = "mAP"
@@ -175,7 +172,7 @@ def save_model(
   check_output(directory, overwrite)
   if directory.exists() and not (directory / "model.json").exists():
     raise UserError(f"{directory} is no model directory, and is not overwritten")
-  with _replaced(directory) as new:
+  with files.replaced_folder(directory) as new:
     alone = ocp.options.MultiprocessingOptions(
       primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
@@ -202,23 +199,6 @@ def _frugal_handler(
       (np.ndarray, numpy_handler), (jax.Array, ocp.type_handlers.ArrayHandler())
     ),
   )
-
-
-@contextlib.contextmanager
-def _replaced(directory: Path) -> Iterator[Path]:
-  """Yields a new folder that takes the place of `directory` if the block succeeds."""
-  directory = directory.absolute()
-  new = directory.with_name(f".{directory.name}.{os.getpid()}.new")
-  old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
-  new.mkdir(parents=True)
-  try:
-    yield new
-    if directory.exists():
-      directory.rename(old)
-    new.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
-  finally:
-    shutil.rmtree(new, ignore_errors=True)
 
 
 def read_description(directory: Path) -> ModelDescription:

@@ -1,6 +1,10 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
-from collections.abc import Callable
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from etils import epath
 
@@ -18,3 +22,20 @@ def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> 
   partial = path.with_name(f".{path.name}.partial")
   write(partial)
   partial.replace(path)
+
+
+@contextlib.contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+  """Yields a new folder that takes the place of `folder` if the block succeeds."""
+  folder = folder.absolute()
+  new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+  old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+  new.mkdir(parents=True)
+  try:
+    yield new
+    if folder.exists():
+      folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+  finally:
+    shutil.rmtree(new, ignore_errors=True)

@@ -147,7 +147,7 @@ def tag_files(args: argparse.Namespace) -> int:
     from audiotag_jax.inference import timeline
 
     timeline.check_ending(Path(args.plot))
-  output = Output(args, len(found))
+  output = Output(args, found)
   remaining = [path for path in found if str(path) not in output.done]
   num_failed = sum(not output.done.get(str(path), True) for path in found)
   if len(remaining) < len(found):
@@ -197,8 +197,8 @@ def parse_args() -> argparse.Namespace:
   )
   add(
     "--output",
-    help="file; jsonl, csv and dcase are appended to as results come, and a second run "
-    "goes on there",
+    help="file, or a folder for audacity's of several; jsonl, csv, dcase and audacity "
+    "are written as results come, and a second run goes on there",
   )
   add("--top_k", type=int, default=0, help="only the K highest tags of each file")
   add(

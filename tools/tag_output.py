@@ -154,28 +154,31 @@ def _parse(text: str, file_format: str) -> dict[str, bool]:
 class Output:
   """Where the results go, as they come."""
 
-  def __init__(self, args: argparse.Namespace, num_files: int):
+  def __init__(self, args: argparse.Namespace, found: list[Path]):
     """Looks at what is there.
 
     Raises:
       UserError: it does not fit.
     """
     self._format, self._path = args.format, args.output and Path(args.output)
-    several = num_files > 1 or any(map(os.path.isdir, args.paths))
+    several = len(found) > 1 or any(map(os.path.isdir, args.paths))
     self._is_folder = self._format == "audacity" and several
     if self._path and self._path.is_dir() and not self._is_folder:
       raise UserError(f"--output={self._path} is a folder: give a file")
-    self._rows: list[dict[str, Any]] = []
-    self._lines: list[str] = []
     if self._is_folder and not self._path:
       raise UserError(
-        f"--format=audacity of {num_files} files: give --output=FOLDER, a label track "
+        f"--format=audacity of {len(found)} files: give --output=FOLDER, a label track "
         "for each goes there"
       )
+    self._root = os.path.commonpath([path.absolute().parent for path in found])
+    self._rows: list[dict[str, Any]] = []
+    self._lines: list[str] = []
     self.done: dict[str, bool] = {}
     if self._path and self._format in APPENDED_FORMATS:
       self._path.parent.mkdir(parents=True, exist_ok=True)
       self.done = read_done(self._path, self._format)
+    if self._is_folder:
+      self.done = {str(x): True for x in found if self._track(str(x)).exists()}
     is_new = not (self._path and self._path.exists() and self._path.stat().st_size)
     if is_new and self._format in HEADERS:
       self._write(HEADERS[self._format])
@@ -185,7 +188,8 @@ class Output:
     if self._format == "json":
       self._rows.append(as_json(tagged))
     elif self._format == "audacity" and self._path:
-      self._write_track(tagged)
+      if not tagged.error:
+        _write_whole(self._track(tagged.file), as_audacity(tagged))
     else:
       self._write(AS_TEXT[self._format](tagged))
 
@@ -196,7 +200,7 @@ class Output:
       self._lines.append(text)
     text = "".join(self._lines)
     if self._path and self._lines:
-      files.write_whole(self._path, lambda partial: partial.write_text(text))
+      _write_whole(self._path, text)
     elif self._lines:
       sys.stdout.write(text)
 
@@ -210,12 +214,12 @@ class Output:
     else:
       self._lines.append(text)
 
-  def _write_track(self, tagged: Tagged) -> None:
-    if tagged.error:
-      return
-    path = self._path
-    if self._is_folder:
-      anchor = Path(tagged.file).anchor
-      path = path / f"{Path(tagged.file).relative_to(anchor)}.txt"
-    text = as_audacity(tagged)
-    files.write_whole(path, lambda partial: partial.write_text(text))
+  def _track(self, file: str) -> Path:
+    """Where a file's label track goes."""
+    if not self._is_folder:
+      return self._path
+    return self._path / f"{os.path.relpath(file, self._root)}.txt"
+
+
+def _write_whole(path: Path, text: str) -> None:
+  files.write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -13,7 +13,6 @@ import importlib
 import itertools
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -85,10 +84,7 @@ def export(
     _check_installed(library)
   paths = {name: directory / FORMATS[name].file for name in formats}
   for name, path in paths.items():
-    write = functools.partial(FORMATS[name].write, tagger, inputs)
-    if path.is_dir():
-      shutil.rmtree(path)
-    files.write_whole(path, write)
+    FORMATS[name].write(tagger, inputs, path)
   text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
   files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))
   return paths
@@ -175,7 +171,7 @@ def write_stablehlo(tagger: Tagger, inputs: str, path: Path) -> None:
   """Writes what `jax.export.deserialize` reads; see `export`."""
   score = jax.jit(lambda x: _score(tagger, tagger.variables, x))
   exported = jax.export.export(score, platforms=PLATFORMS)(_input_spec(tagger, inputs))
-  path.write_bytes(exported.serialize())
+  files.write_whole(path, lambda new: new.write_bytes(exported.serialize()))
 
 
 def load_stablehlo(path: Path) -> Runner:
@@ -207,7 +203,8 @@ def write_saved_model(tagger: Tagger, inputs: str, path: Path) -> None:
     input_signature=[tf.TensorSpec(sizes, tf.float32, name=inputs)],
     autograph=False,
   )
-  tf.saved_model.save(module, str(path), signatures=module.score)
+  with files.replaced_folder(path) as new:
+    tf.saved_model.save(module, str(new), signatures=module.score)
 
 
 def load_saved_model(path: Path) -> Runner:
@@ -254,7 +251,7 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
       output_names=OUTPUTS,
     )
   # As one file: jax2onnx itself would put the weights beside it.
-  path.write_bytes(model.SerializeToString())
+  files.write_whole(path, lambda new: new.write_bytes(model.SerializeToString()))
 
 
 @contextlib.contextmanager

@@ -247,7 +247,7 @@ def test_events_for_dcase(run, folder, model):
   assert out.splitlines()[1:] == [f"{folder}/b.wav\t\t\t"]
 
 
-def test_label_tracks_for_audacity(run, folder, tmp_path):
+def test_label_tracks_for_audacity(run, folder, tmp_path, monkeypatch):
   code, out, _ = run(folder / "b.wav", "--format=audacity", "--median_s=0.1")
   assert code == 0
   assert sorted(out.splitlines()) == [
@@ -260,10 +260,17 @@ def test_label_tracks_for_audacity(run, folder, tmp_path):
   )
   output = tmp_path / "tracks"
   assert run(folder, "--format=audacity", f"--output={output}")[0] == 3
-  tracks = {path.name for path in output.rglob("*.txt")}
-  assert tracks == {"b.wav.txt", "c, é #1.ogg.txt", "a.FLAC.txt"}
-  (track,) = output.rglob("b.wav.txt")
+  tracks = {str(path.relative_to(output)) for path in output.rglob("*.txt")}
+  assert tracks == {"b.wav.txt", "c, é #1.ogg.txt", "more/a.FLAC.txt"}
+  track = output / "b.wav.txt"
   assert sorted(track.read_text().splitlines()) == sorted(out.splitlines())
+  # A second run goes on there, from wherever it is started.
+  track.write_text("mine")
+  (output / "more/a.FLAC.txt").unlink()
+  monkeypatch.chdir(folder / "more")
+  assert run("..", "--format=audacity", f"--output={output}")[0] == 3
+  assert track.read_text() == "mine"
+  assert {str(path.relative_to(output)) for path in output.rglob("*.txt")} == tracks
 
 
 def test_a_picture_of_one_file(run, folder, tmp_path):
