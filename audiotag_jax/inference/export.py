@@ -8,7 +8,6 @@ Its outputs are `scores` <float32>[batch, classes], in [0, 1], and `embedding`
 
 import contextlib
 import dataclasses
-import functools
 import importlib
 import itertools
 import json
@@ -145,10 +144,7 @@ def _input_spec(tagger: Tagger, inputs: str) -> jax.ShapeDtypeStruct:
 
 
 def _score(
-  tagger: Tagger,
-  variables: dict[str, Any],
-  x: jax.Array,
-  log_mel: Callable[[jax.Array], jax.Array] | None = None,
+  tagger: Tagger, variables: dict[str, Any], x: jax.Array
 ) -> dict[str, jax.Array]:
   """The outputs for a batch of either kind of inputs.
 
@@ -156,13 +152,10 @@ def _score(
     tagger: the trained model.
     variables: its variables.
     x: a waveform <float32>[batch, samples] or a log-mel <float32>[batch, frames, mels].
-    log_mel: the front-end that waveforms go through, if not the model's own.
   """
   if x.ndim == 2 and tagger.normalize == "peak":
     peak = jnp.abs(x).max(axis=1, keepdims=True)
     x = x / jnp.where(peak > 0, peak, 1.0)
-  if x.ndim == 2 and log_mel:
-    x = log_mel(x)
   outputs = tagger.model.apply(variables, x, train=False)
   return {"scores": nn.sigmoid(outputs["logits"]), "embedding": outputs["embedding"]}
 
@@ -224,22 +217,13 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
   """Writes an ONNX model; see `export`."""
   import jax2onnx
 
-  log_mel = None
-  if inputs == "waveform" and _takes_log_mels(tagger):
-    log_mel = functools.partial(
-      logmel_jax.log_mel, params=tagger.front_end, power=_matmul_power(tagger.front_end)
-    )
   spec = _input_spec(tagger, inputs)
   # jax2onnx replaces functions of Flax and jax.numpy while it traces, by ones that take
   # fewer arguments: it is given primitives alone, and none that no output needs.
-  closed = jax.make_jaxpr(lambda x: _score(tagger, tagger.variables, x, log_mel))(spec)
+  with nn.intercept_methods(_by_matrix_products(tagger.front_end)):
+    closed = jax.make_jaxpr(lambda x: _score(tagger, tagger.variables, x))(spec)
   needed = [True] * len(closed.jaxpr.outvars)
   jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, needed, instantiate=True)
-  if " fft[" in str(jaxpr):
-    raise UserError(
-      f"a {type(tagger.model).__name__} of a waveform and its log-mel cannot be in "
-      "ONNX, which lacks an FFT of any batch: give --formats=stablehlo,tensorflow"
-    )
   score = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))
   with _quiet():
     model = jax2onnx.to_onnx(
@@ -270,22 +254,23 @@ def _quiet() -> Iterator[None]:
       logger.setLevel(level)
 
 
-def _takes_log_mels(tagger: Tagger) -> bool:
-  frames = tagger.front_end.num_frames(_min_samples(tagger.front_end))
-  shape = (1, frames, tagger.front_end.num_mels)
-  try:
-    score = functools.partial(_score, tagger, tagger.variables)
-    jax.eval_shape(score, jax.ShapeDtypeStruct(shape, np.float32))
-  except UserError:
-    return False
-  return True
+def _by_matrix_products(front_end: mel.LogMelParams) -> Callable[..., jax.Array]:
+  """Computes a model's log-mels without an FFT: see nn.intercept_methods.
 
-
-def _matmul_power(front_end: mel.LogMelParams) -> Callable[[jax.Array], jax.Array]:
-  """Power spectra by matrix products: jax2onnx has no FFT of a batch of any size."""
+  jax2onnx has none of a batch of any size.
+  """
   basis = np.fft.rfft(np.eye(front_end.fft_samples))
   real, imaginary = basis.real.astype(np.float32), basis.imag.astype(np.float32)
-  return lambda frames: jnp.square(frames @ real) + jnp.square(frames @ imaginary)
+
+  def power(frames: jax.Array) -> jax.Array:
+    return jnp.square(frames @ real) + jnp.square(frames @ imaginary)
+
+  def intercept(next_fun: Callable, args: Any, kwargs: Any, context: Any) -> jax.Array:
+    if context.method_name != "log_mel" or args[0].ndim != 2:
+      return next_fun(*args, **kwargs)
+    return logmel_jax.log_mel(args[0], front_end, power)
+
+  return intercept
 
 
 def load_onnx(path: Path) -> Runner:

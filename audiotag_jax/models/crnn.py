@@ -68,10 +68,7 @@ class CRNN(nn.Module):
       over time of the recurrence; `framewise` <float32>[batch, frames, classes],
       probabilities, repeated to the resolution of the input.
     """
-    log_mel = inputs
-    if inputs.ndim == 2:
-      waveform = logmel_jax.pad_short(inputs, self.min_samples)
-      log_mel = logmel_jax.log_mel(waveform, self.front_end)
+    log_mel = self.log_mel(inputs)
     update_norm = train and not self.freeze_norm
     kernel = (self.kernel_size, self.kernel_size)
     conv = partial(nn.Conv, kernel_size=kernel, use_bias=False, dtype=self.dtype)
@@ -98,6 +95,13 @@ class CRNN(nn.Module):
     for i, units in enumerate(self.gru_units):
       x = layers.BiGRU(units, name=f"gru{i}", dtype=self.dtype)(x)
     return self.segment_outputs(x.astype(jnp.float32), log_mel.shape[1], train=train)
+
+  def log_mel(self, inputs: jax.Array) -> jax.Array:
+    """Turns either kind of input into a log-mel <float32>[batch, frames, mels]."""
+    if inputs.ndim != 2:
+      return inputs
+    waveform = logmel_jax.pad_short(inputs, self.min_samples)
+    return logmel_jax.log_mel(waveform, self.front_end)
 
   def segment_outputs(
     self,
