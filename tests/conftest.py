@@ -17,6 +17,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 import csv
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
@@ -92,3 +93,20 @@ def tiny_config(fsd50k_dir, tmp_path):
   config.train.eval_every_steps = 2
   config.evaluation.batch_size = 8
   return config
+
+
+@pytest.fixture
+def path_without_ffmpeg(tmp_path, monkeypatch) -> Path:
+  """A folder that is all of PATH, so that the machine's own ffmpeg changes nothing."""
+  folder = tmp_path / "programs"
+  folder.mkdir()
+  monkeypatch.setenv("PATH", str(folder))
+  return folder
+
+
+@pytest.fixture
+def ffmpeg(path_without_ffmpeg) -> Path:
+  """The program ffmpeg, alone on the PATH."""
+  program = path_without_ffmpeg / "ffmpeg"
+  program.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+  return program

@@ -77,10 +77,10 @@ def decode(
   except FileNotFoundError as error:
     raise AudioError("is missing") from error
   except OSError as error:
-    reason = _one_line(error.strerror or error)
+    reason = one_line(error.strerror or error)
     raise AudioError(f"cannot be read ({reason})") from error
   except (RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-    raise AudioError(f"cannot be decoded ({_one_line(error)})") from error
+    raise AudioError(f"cannot be decoded ({one_line(error)})") from error
   _check_samples(channels)
   return channels, rate_hz
 
@@ -157,7 +157,7 @@ def _decode_file(
     with _path_of(file, audio) as path:
       return _decode_with_ffmpeg(program, path, start_s, end_s)
   except subprocess.CalledProcessError as error:
-    cause = _one_line(error.stderr.decode(errors="replace"))
+    cause = one_line(error.stderr.decode(errors="replace"))
   except subprocess.TimeoutExpired:
     cause = f"takes more than {FFMPEG_TIMEOUT_S:.0f} s"
   raise AudioError(f"cannot be decoded (libsndfile: {reason}; ffmpeg: {cause})")
@@ -169,7 +169,7 @@ def _decode_with_libsndfile(
   try:
     sound = soundfile.SoundFile(file)
   except soundfile.LibsndfileError as error:
-    raise _UnknownFormatError(_one_line(error.error_string)) from error
+    raise _UnknownFormatError(one_line(error.error_string)) from error
   with sound:
     if sound.frames == UNKNOWN_LENGTH:
       raise _UnknownFormatError("the header gives no length")
@@ -250,17 +250,23 @@ def _check_num_values(num_values: int) -> None:
 
 
 def _check_samples(channels: np.ndarray) -> None:
-  if not channels.size:
-    raise AudioError("holds no samples")
-  peak = max(channels.max(), -channels.min())  # NaN if any sample is
+  fault = find_fault(channels) if channels.size else "holds no samples"
+  if fault:
+    raise AudioError(fault)
+
+
+def find_fault(samples: np.ndarray) -> str:
+  """Says what makes samples no audio, as what follows "the waveform", or nothing."""
+  peak = float(max(samples.max(), -samples.min()))  # NaN if any sample is
   if not np.isfinite(peak):
-    num_bad = channels.size - np.isfinite(channels).sum()
-    raise AudioError(f"has {num_bad} samples that are not finite")
+    num_bad = samples.size - np.isfinite(samples).sum()
+    return f"has {num_bad} samples that are not finite"
   if peak > MAX_PEAK:
-    raise AudioError(f"has samples as large as {peak:.1g}, where full scale is 1")
+    return f"has samples as large as {peak:.1g}, where full scale is 1"
+  return ""
 
 
-def _one_line(reason: object) -> str:
+def one_line(reason: object) -> str:
   """The first line of a message, without ffmpeg's addresses or a full stop."""
   lines = str(reason).splitlines() or [type(reason).__name__]
   return re.sub(r"^(\[[^\]]* @ 0x[^\]]*\] )*", "", lines[0]).rstrip(". ")

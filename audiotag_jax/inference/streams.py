@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 import struct
 import subprocess
@@ -15,8 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from audiotag_jax.data.audio_io import AudioError
-from audiotag_jax.inference.waveforms import find_fault
+from audiotag_jax.data.audio_io import AudioError, find_fault, one_line
 
 # Values of all channels that are decoded at once.
 BLOCK_VALUES = 2**20
@@ -57,10 +55,10 @@ class AudioStream:
     except FileNotFoundError as error:
       raise AudioError("is missing") from error
     except OSError as error:
-      reason = _one_line(error.strerror or error)
+      reason = one_line(error.strerror or error)
       raise AudioError(f"cannot be read ({reason})") from error
     except soundfile.LibsndfileError as error:
-      raise AudioError(f"cannot be decoded ({_one_line(error)})") from error
+      raise AudioError(f"cannot be decoded ({one_line(error)})") from error
 
   def _resample(
     self, rate_hz: int, blocks: Iterator[np.ndarray]
@@ -102,7 +100,7 @@ def _open(
     # By its descriptor: by its name, soundfile takes x.raw for a file without a header.
     sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False))
   except soundfile.LibsndfileError as error:
-    reason = f"libsndfile: {_one_line(error.error_string)}"
+    reason = f"libsndfile: {one_line(error.error_string)}"
   else:
     return sound.samplerate, _read_libsndfile(sound)
   program = shutil.which("ffmpeg")
@@ -139,7 +137,7 @@ def _open_with_ffmpeg(
   def check() -> None:
     if process.wait():
       messages.seek(0)
-      cause = _one_line(messages.read().decode(errors="replace"))
+      cause = one_line(messages.read().decode(errors="replace"))
       raise AudioError(f"cannot be decoded ({reason}; ffmpeg: {cause})")
 
   header = process.stdout.read(24)
@@ -159,9 +157,3 @@ def _open_with_ffmpeg(
     check()
 
   return rate_hz, blocks()
-
-
-def _one_line(reason: object) -> str:
-  """The first line of a message, without ffmpeg's addresses or a full stop."""
-  lines = str(reason).splitlines() or [type(reason).__name__]
-  return re.sub(r"^(\[[^\]]* @ 0x[^\]]*\] )*", "", lines[0]).rstrip(". ")

@@ -6,13 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
+from audiotag_jax.data.audio_io import find_fault
 from audiotag_jax.errors import UserError
 
 # What an integer type's samples are divided by; uint8 has its zero at 128, as in WAV.
 FULL_SCALES = {"int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
-# Some files hold 32-bit integers as floats; what is larger still is no audio, and its
-# power would be beyond float32.
-MAX_PEAK = 2.0**32
 
 
 def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.ndarray:
@@ -59,17 +57,6 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
   resampled = soxr.resample(mono, sample_rate_hz, wanted_hz, quality="HQ")
   # A clip shorter than the low-pass may come out empty: it stays one sample long.
   return resampled if len(resampled) else mono.mean(keepdims=True)
-
-
-def find_fault(samples: np.ndarray) -> str:
-  """Says what makes samples no audio, as what follows "the waveform", or nothing."""
-  num_bad = samples.size - np.isfinite(samples).sum()
-  if num_bad:
-    return f"has {num_bad} samples that are not finite"
-  peak = float(np.abs(samples).max(initial=0.0))
-  if peak > MAX_PEAK:
-    return f"has samples as large as {peak:.1g}, where full scale is 1"
-  return ""
 
 
 def normalize(waveform: np.ndarray, kind: str) -> np.ndarray:

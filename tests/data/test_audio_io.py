@@ -4,7 +4,6 @@ import struct
 import subprocess
 import zipfile
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
@@ -12,21 +11,7 @@ from etils import epath
 
 from audiotag_jax.data import archives, audio_io
 
-
-@pytest.fixture(autouse=True)
-def path_without_ffmpeg(tmp_path, monkeypatch):
-  """A folder that is all of PATH, so that the machine's own ffmpeg changes nothing."""
-  folder = tmp_path / "programs"
-  folder.mkdir()
-  monkeypatch.setenv("PATH", str(folder))
-  return folder
-
-
-@pytest.fixture
-def ffmpeg(path_without_ffmpeg):
-  program = path_without_ffmpeg / "ffmpeg"
-  program.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
-  return program
+pytestmark = pytest.mark.usefixtures("path_without_ffmpeg")
 
 
 @pytest.fixture

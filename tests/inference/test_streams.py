@@ -1,7 +1,6 @@
 import os
 import subprocess
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
@@ -10,21 +9,7 @@ import soxr
 from audiotag_jax.data.audio_io import AudioError
 from audiotag_jax.inference import streams
 
-
-@pytest.fixture(autouse=True)
-def path_without_ffmpeg(tmp_path, monkeypatch):
-  """A folder that is all of PATH, so that the machine's own ffmpeg changes nothing."""
-  folder = tmp_path / "programs"
-  folder.mkdir()
-  monkeypatch.setenv("PATH", str(folder))
-  return folder
-
-
-@pytest.fixture
-def ffmpeg(path_without_ffmpeg):
-  program = path_without_ffmpeg / "ffmpeg"
-  program.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
-  return program
+pytestmark = pytest.mark.usefixtures("path_without_ffmpeg")
 
 
 def noise(num_samples, channels=1, seed=0):
