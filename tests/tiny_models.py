@@ -9,7 +9,7 @@ import numpy as np
 
 from audiotag_jax import checkpoint
 from audiotag_jax.frontend.mel import LogMelParams
-from audiotag_jax.inference import tagger
+from audiotag_jax.models.create import create_described_model
 
 CLASSES = ("Bell", "Rain", "Heavy_rain")
 FRONT_END = LogMelParams(8_000, 256, 256, 80, 16, 50.0, 4_000.0)
@@ -81,7 +81,7 @@ def write(
     **others: of the description.
   """
   description = describe(architecture, **others)
-  variables = random_variables(tagger.create_model(description))
+  variables = random_variables(create_described_model(description))
   if bias:
     variables["params"]["fc_audioset"]["bias"] = np.float32(bias)
   checkpoint.save_model(directory, description, variables)

@@ -1,6 +1,6 @@
 """HEAR 2021's common API (Turian et al. 2022), for its evaluation kit.
 
-    heareval.embeddings.runner audiotag_jax.inference.hear --model runs/crnn_fsd50k
+    python -m heareval.embeddings.runner audiotag_jax.inference.hear --model runs/crnn
 
 The kit takes models of PyTorch or TensorFlow: a `HearModel` is a PyTorch module around
 a Tagger, which computes in JAX. Its rates are four, so that a model of another rate

@@ -14,7 +14,7 @@ from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.inference import cpu_convs, masking, waveforms
-from audiotag_jax.models import crnn, panns
+from audiotag_jax.models.create import create_described_model
 
 # The longest clips that a program takes, one each.
 LENGTHS_S = (1.0, 3.0, 10.0, 30.0)
@@ -79,7 +79,7 @@ class Tagger:
   ):
     """Takes what `checkpoint.load_model` returns; see `load`."""
     self.front_end = LogMelParams(**description.front_end)
-    self.model = create_model(description)
+    self.model = create_described_model(description)
     self.variables = jax.device_put(
       {key: variables[key] for key in ("params", "batch_stats")}
     )
@@ -284,26 +284,3 @@ class Tagger:
 def _concatenate(parts: Iterable[Frames]) -> Frames:
   values, times_s = zip(*parts, strict=True)
   return Frames(np.concatenate(values), np.concatenate(times_s))
-
-
-def create_model(description: checkpoint.ModelDescription) -> nn.Module:
-  """Returns the module that a model directory describes.
-
-  Raises:
-    UserError: this version of the code has no such model.
-  """
-  try:
-    fields = {
-      key: tuple(value) if isinstance(value, list) else value
-      for key, value in description.fields.items()
-    }
-    fields["num_classes"] = len(description.class_names)
-    fields["front_end"] = LogMelParams(**description.front_end)
-    if description.architecture == "crnn":
-      return crnn.CRNN(**fields)
-    return panns.create(description.architecture, **fields)
-  except TypeError as error:
-    raise UserError(
-      f"the model directory's {description.architecture} is of another version of the "
-      f"code: {error}"
-    ) from error

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import ml_collections
 
+from audiotag_jax.checkpoint import ModelDescription
+from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.models import crnn, layers, panns
 from audiotag_jax.panns.tables import WIDTHS
@@ -67,3 +69,26 @@ def described_fields(model: nn.Module) -> dict[str, Any]:
     name: list(value) if isinstance(value, tuple) else value
     for name, value in values.items()
   }
+
+
+def create_described_model(description: ModelDescription) -> nn.Module:
+  """Returns the module that a model directory describes.
+
+  Raises:
+    UserError: this version of the code has no such model.
+  """
+  try:
+    fields = {
+      key: tuple(value) if isinstance(value, list) else value
+      for key, value in description.fields.items()
+    }
+    fields["num_classes"] = len(description.class_names)
+    fields["front_end"] = LogMelParams(**description.front_end)
+    if description.architecture == "crnn":
+      return crnn.CRNN(**fields)
+    return panns.create(description.architecture, **fields)
+  except TypeError as error:
+    raise UserError(
+      f"the model directory's {description.architecture} is of another version of the "
+      f"code: {error}"
+    ) from error

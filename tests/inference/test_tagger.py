@@ -1,18 +1,22 @@
 import dataclasses
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import panns_reference
 import pytest
+import soundfile
 import tiny_models
 
 from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference import Tagger, tagger
 from audiotag_jax.models import panns
+from audiotag_jax.models.create import create_described_model
 from audiotag_jax.panns import convert, tables
 
 RATE_HZ = 8_000
@@ -262,7 +266,7 @@ def test_refuses_what_holds_no_model(tmp_path):
     "crnn", fields, dataclasses.asdict(tiny_models.FRONT_END), ["a"], {}
   )
   with pytest.raises(UserError, match="crnn is of another version of the code: .*lay"):
-    tagger.create_model(description)
+    create_described_model(description)
 
 
 def test_refuses_bad_waveforms_in_one_line(crnn):
@@ -280,3 +284,16 @@ def test_tagging_imports_no_tensorflow():
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
   assert done.stdout == "[]\n"
+
+
+def test_the_readme_s_python_runs(tmp_path, monkeypatch):
+  readme = (Path(__file__).parents[2] / "README.md").read_text()
+  _, code, *_ = re.split("```(?:python)?\n", readme[readme.index("```python") :])
+  monkeypatch.chdir(tmp_path)
+  tiny_models.write(tmp_path / "runs/crnn_demo")
+  soundfile.write("dawn.flac", sound(2.0), RATE_HZ)
+  names = {}
+  exec(code, names)
+  assert names["present"].shape == names["scores"].shape == (3,)
+  assert names["embedding"].shape == (16,)
+  assert names["values"].shape == (4, 16)
