@@ -227,10 +227,9 @@ class Tagger:
     length = next(length for length in lengths if length >= num_samples)
     x = np.zeros(length + half, np.float32)
     x[: len(clip)] = clip
-    # The front-end reflects the clip's end: its last frames see that.
-    x[num_samples : num_samples + half] = x[num_samples - half - 1 : num_samples - 1][
-      ::-1
-    ]
+    # The front-end reflects a clip at its end, and its last frames see that.
+    end = x[num_samples - half - 1 : num_samples - 1]
+    x[num_samples : num_samples + half] = end[::-1]
     counts = self._count_frames(num_samples)
     outputs = self._apply(self.variables, x[None], counts)
     return {key: np.asarray(x[0]) for key, x in outputs.items()}
