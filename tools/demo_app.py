@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from audiotag_jax import logs
 from audiotag_jax.data.audio_io import AudioError
 from audiotag_jax.errors import UserError, exit_on_user_error
 from audiotag_jax.inference import Tagger, timeline
@@ -143,7 +142,7 @@ def _import_gradio():
 @exit_on_user_error
 def main() -> None:
   args = parse_args()
-  logs.show_progress()
+  print(f"loading {args.checkpoint}", flush=True)
   gradio = _import_gradio()
   page = build(Tagger.load(args.checkpoint), str(args.checkpoint))
   theme = gradio.themes.Default(font=FONTS, font_mono=MONO_FONTS)

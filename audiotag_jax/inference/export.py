@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
+from tqdm import tqdm
 
 from audiotag_jax import files
 from audiotag_jax.errors import UserError
@@ -82,7 +83,7 @@ def export(
   for library in itertools.chain.from_iterable(FORMATS[name].needs for name in formats):
     _check_installed(library)
   paths = {name: directory / FORMATS[name].file for name in formats}
-  for name, path in paths.items():
+  for name, path in tqdm(paths.items(), desc="exporting", unit="format", disable=None):
     FORMATS[name].write(tagger, inputs, path)
   text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
   files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))

@@ -56,6 +56,7 @@ def start(model_dir, port, *args):
 def url(model_dir):
   process = start(model_dir, free_port(), "--max_mb=1")
   try:
+    assert process.stdout.readline() == f"loading {model_dir}\n"
     assert select.select([process.stdout], [], [], 120)[0], "it serves no page"
     url, _, rest = process.stdout.readline().partition(" ")
     assert rest == "shows the page; Ctrl-C ends it\n", url + rest
@@ -193,5 +194,6 @@ def test_a_port_in_use_and_no_model_are_one_line(url, model_dir, tmp_path):
     process = start(directory, port)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert output.startswith(f"error: {message}"), output
-    assert output.count("\n") == 1
+    first, last = output.splitlines()
+    assert first == f"loading {directory}"
+    assert last.startswith(f"error: {message}")
