@@ -128,16 +128,21 @@ def load_reference(folder: Path, variables: dict):
   return reference.eval()
 
 
-@contextlib.contextmanager
-def _panns_data(folder: Path) -> Iterator[None]:
-  """A home folder with the table of classes that the package reads when imported."""
-  table = folder / "panns_data" / "class_labels_indices.csv"
+def write_classes(home: Path) -> None:
+  """Writes the table of AudioSet's classes that `panns_inference` has in a home folder."""
+  table = home / "panns_data" / "class_labels_indices.csv"
   table.parent.mkdir()
   with table.open("w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["index", "mid", "display_name"])
     for i, row in enumerate(class_names.audioset_classes()):
       writer.writerow([i, row.mid, row.name])
+
+
+@contextlib.contextmanager
+def _panns_data(folder: Path) -> Iterator[None]:
+  """A home folder with what the package reads when it is imported."""
+  write_classes(folder)
   before = {key: os.environ.get(key) for key in ("HOME", "MPLBACKEND")}
   os.environ.update(HOME=str(folder), MPLBACKEND="agg")
   try:

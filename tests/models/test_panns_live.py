@@ -4,10 +4,10 @@ Dropout and SpecAugment are off, for their noise is not the same. Cnn14 is the
 reference's own, from the package `panns-inference`; Cnn6 is ours.
 """
 
-import csv
 import sys
 import warnings
 
+import benchmark_tag
 import jax
 import numpy as np
 import optax
@@ -17,7 +17,7 @@ import torch
 import torch_cnn6
 
 from audiotag_jax.models import panns
-from audiotag_jax.panns import class_names, convert, tables
+from audiotag_jax.panns import convert, tables
 
 NUM_CLIPS, CLIP_S = 4, 1.0
 # Norm of the difference of a parameter's gradients, relative to the gradient's. They
@@ -32,13 +32,7 @@ def reference_cnn14(tmp_path, monkeypatch):
 
   The package reads a table of classes from the home folder when it is imported.
   """
-  table = tmp_path / "panns_data" / "class_labels_indices.csv"
-  table.parent.mkdir()
-  with table.open("w", newline="") as file:
-    writer = csv.writer(file)
-    writer.writerow(["index", "mid", "display_name"])
-    for i, row in enumerate(class_names.audioset_classes()):
-      writer.writerow([i, row.mid, row.name])
+  benchmark_tag.write_classes(tmp_path)
   monkeypatch.setenv("HOME", str(tmp_path))
   monkeypatch.setenv("MPLBACKEND", "agg")
   with warnings.catch_warnings():

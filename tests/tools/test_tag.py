@@ -11,21 +11,13 @@ import soundfile
 import tag
 import tag_output
 import tiny_models
+from conftest import chirp
 
 from audiotag_jax.inference import Tagger
 
 RATE_HZ = 8_000
 # All of their scores lie above, and none.
 LOW, HIGH = [0.01] * 3, [0.99] * 3
-
-
-def sweep(seconds, rate_hz, seed=0):
-  """A sweep over noise <float64>[samples], peak below 1."""
-  rng = np.random.default_rng(seed)
-  t = np.arange(round(seconds * rate_hz)) / rate_hz
-  return 0.6 * np.sin(2 * np.pi * (300 + 400 * t) * t) + 0.1 * rng.uniform(
-    -1, 1, len(t)
-  )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +37,7 @@ def folder(tmp_path):
     ("c, é #1.ogg", "OGG", 2.0),
   )
   for name, file_format, seconds in files:
-    waveform = sweep(seconds, 16_000)
+    waveform = chirp(seconds, rate_hz=16_000)
     soundfile.write(folder / name, waveform, 16_000, format=file_format)
   (folder / "bad.wav").write_text("no audio\n" * 50)
   (folder / "notes.txt").write_text("no audio")
@@ -136,7 +128,9 @@ def test_the_table_is_for_people(run, folder):
 
 
 def test_windows_of_a_long_file(run, tmp_path, model):
-  waveform = np.concatenate([0.001 * sweep(3.0, RATE_HZ), sweep(2.0, RATE_HZ, seed=1)])
+  waveform = np.concatenate(
+    [0.001 * chirp(3.0, rate_hz=RATE_HZ), chirp(2.0, seed=1, rate_hz=RATE_HZ)]
+  )
   path = tmp_path / "long.wav"
   soundfile.write(path, waveform, RATE_HZ, subtype="FLOAT")
   tagger = Tagger.load(model)
