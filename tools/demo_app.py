@@ -79,18 +79,9 @@ def present(tagger: Tagger, scores: np.ndarray) -> str:
 
 def draw(tagger: Tagger, waveform: np.ndarray, title: str) -> PIL.Image.Image:
   """Draws a recording's log-mel over the activity of its tags."""
-  params = tagger.front_end
-  log_mel = timeline.Columns(params.hop_samples / params.sample_rate_hz)
-  for part in timeline.log_mels([waveform], params):
-    log_mel.add(part)
-  activity = timeline.Columns(tagger.frame_hop_s)
-  activity.add(tagger.frames(waveform, tagger.sample_rate_hz).values)
-  duration_s = len(waveform) / tagger.sample_rate_hz
   with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, "over_time.png")
-    timeline.draw(
-      path, title, log_mel, activity, tagger.class_names, params, duration_s
-    )
+    timeline.plot(path, title, lambda: [waveform], tagger)
     with PIL.Image.open(path) as image:
       return image.convert("RGB")
 

@@ -77,7 +77,10 @@ class FileTagger:
       else:
         tags = self._tags(_watched(stream, bar))
       if self._args.plot:
-        self._plot(stream, bar)
+        from audiotag_jax.inference import timeline
+
+        picture, read = Path(self._args.plot), lambda: _watched(stream, bar)
+        timeline.plot(picture, path.name, read, self._tagger)
     except AudioError as error:
       return Tagged(str(path), error=f"{error}")
     return Tagged(str(path), stream.duration_s, tags, events)
@@ -108,27 +111,6 @@ class FileTagger:
     )
     names = self._tagger.class_names
     return tuple((names[event.class_index], event) for event in sorted(events))
-
-  def _plot(self, stream: AudioStream, bar: tqdm) -> None:
-    from audiotag_jax.inference import timeline
-
-    tagger = self._tagger
-    params = tagger.front_end
-    log_mel = timeline.Columns(params.hop_samples / params.sample_rate_hz)
-    for part in timeline.log_mels(_watched(stream, bar), params):
-      log_mel.add(part)
-    activity = timeline.Columns(tagger.frame_hop_s)
-    for part in tagger.score_frames(_watched(stream, bar)):
-      activity.add(part.values)
-    timeline.draw(
-      Path(self._args.plot),
-      stream.path.name,
-      log_mel,
-      activity,
-      tagger.class_names,
-      params,
-      stream.duration_s,
-    )
 
 
 def _watched(stream: AudioStream, bar: tqdm) -> Iterator[np.ndarray]:

@@ -1,6 +1,6 @@
 """A picture of a recording: its log-mel over the activity of its tags."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from audiotag_jax import files
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import logmel_jax, mel
+from audiotag_jax.inference.tagger import Tagger
 from audiotag_jax.inference.waveforms import windows
 
 # More columns than these a picture does not show.
@@ -91,6 +92,36 @@ def check_ending(path: Path) -> None:
   known = FigureCanvasBase.get_supported_filetypes()
   if path.suffix.lower().lstrip(".") not in known:
     raise UserError(f"{path} is to be a picture: give it an ending, such as .png")
+
+
+def plot(
+  path: Path, title: str, read: Callable[[], Iterable[np.ndarray]], tagger: Tagger
+) -> None:
+  """Draws a recording of any length in constant memory; see `draw`.
+
+  Args:
+    path: the picture.
+    title: what the recording is called.
+    read: begins the recording anew: blocks <float32>[samples] at the tagger's rate.
+    tagger: what says which tags are active.
+  """
+  params = tagger.front_end
+  num_samples = 0
+
+  def counted() -> Iterator[np.ndarray]:
+    nonlocal num_samples
+    for block in read():
+      num_samples += len(block)
+      yield block
+
+  log_mel = Columns(params.hop_samples / params.sample_rate_hz)
+  for part in log_mels(counted(), params):
+    log_mel.add(part)
+  activity = Columns(tagger.frame_hop_s)
+  for part in tagger.score_frames(read()):
+    activity.add(part.values)
+  duration_s = num_samples / params.sample_rate_hz
+  draw(path, title, log_mel, activity, tagger.class_names, params, duration_s)
 
 
 def draw(
