@@ -129,7 +129,7 @@ def load_reference(folder: Path, variables: dict):
 
 
 def write_classes(home: Path) -> None:
-  """Writes the table of AudioSet's classes that `panns_inference` has in a home folder."""
+  """Writes AudioSet's classes to where `panns_inference` reads them when imported."""
   table = home / "panns_data" / "class_labels_indices.csv"
   table.parent.mkdir()
   with table.open("w", newline="") as file:
@@ -141,7 +141,7 @@ def write_classes(home: Path) -> None:
 
 @contextlib.contextmanager
 def _panns_data(folder: Path) -> Iterator[None]:
-  """A home folder with what the package reads when it is imported."""
+  """Makes a folder, with the classes in it, the home folder."""
   write_classes(folder)
   before = {key: os.environ.get(key) for key in ("HOME", "MPLBACKEND")}
   os.environ.update(HOME=str(folder), MPLBACKEND="agg")
