@@ -40,7 +40,8 @@ def log_mel(
   """
   num_frames = params.num_frames(waveform.shape[-1])
   half = params.fft_samples // 2
-  waveform = pad_short(waveform.astype(jnp.float32), half + 1)
+  waveform = waveform.astype(jnp.promote_types(waveform.dtype, jnp.float32))
+  waveform = pad_short(waveform, half + 1)
   paddings = [(0, 0)] * (waveform.ndim - 1) + [(half, half)]
   frames = _frame(jnp.pad(waveform, paddings, mode="reflect"), params, num_frames)
   # Accelerators would round the factors of a float32 product to fewer bits.

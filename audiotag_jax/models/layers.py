@@ -1,11 +1,14 @@
 """Layers that models share: recurrence and pooling over frames."""
 
 import dataclasses
+import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class BiGRU(nn.Module):
@@ -61,6 +64,11 @@ class BiGRU(nn.Module):
     return jnp.concatenate([forward, backward], axis=-1).transpose(1, 0, 2)
 
 
+def at_least_float32(x: jax.Array) -> jax.Array:
+  """Widens narrower types, such as bfloat16, to float32."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def frames_mean(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
   """Mean over the frames of <float>[batch, frames, features], or the `valid` ones."""
   if valid is None:
@@ -69,10 +77,24 @@ def frames_mean(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
 
 
 def frames_max(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
-  """Maximum over the frames of <float>[batch, frames, features], or `valid` ones."""
+  """Maximum over the frames of <float>[batch, frames, features], or `valid` ones.
+
+  The first of equal frames gets the gradient: it is chosen by its index, see
+  `largest_cell`.
+  """
   if valid is not None:
     x = jnp.where(valid[:, None], x, -jnp.inf)
-  return x.max(axis=1)
+  first = jnp.argmax(jax.lax.stop_gradient(x), axis=1, keepdims=True)
+  return jnp.take_along_axis(x, first, axis=1, mode="promise_in_bounds")[:, 0]
+
+
+def clip(x: jax.Array, low: float, high: float) -> jax.Array:
+  """Bounds <float>[…]; the gradient is zero at a bound and beyond.
+
+  The gradient of `jnp.clip` and `nn.relu6` compares the result with its operand, which
+  a compiled program may have computed twice: see `largest_cell`.
+  """
+  return jax.lax.clamp(jnp.asarray(low, x.dtype), x, jnp.asarray(high, x.dtype))
 
 
 def repeat_segments(
@@ -96,13 +118,60 @@ def repeat_segments(
 def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
   """Max-pools <float>[batch, frames, mels, channels] in windows side by side.
 
-  Equal to nn.max_pool with strides as the window and padding "VALID". Written as a
-  maximum over axes, whose gradient on a CPU is several times faster.
+  Equal to nn.max_pool with strides as the window and padding "VALID", in value and in
+  gradient, and faster on a CPU.
   """
   batch, frames, mels, channels = x.shape
   frames, mels = frames // window[0], mels // window[1]
   x = x[:, : frames * window[0], : mels * window[1]]
-  return x.reshape(batch, frames, window[0], mels, window[1], channels).max(axis=(2, 4))
+  windows = x.reshape(batch, frames, window[0], mels, window[1], channels)
+  return largest_cell(windows, window)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def largest_cell(windows: jax.Array, window: tuple[int, int]) -> jax.Array:
+  """Takes the largest cell of each window; the first of equal ones gets the gradient.
+
+  The gradient chooses the cell by its stored index. JAX's own gradient of a maximum
+  compares cells with the maximum; XLA may compute the cells a second time for it, round
+  them otherwise, and find none that is equal, so that their gradient is lost.
+
+  Args:
+    windows: <float>[batch, frames, height, mels, width, channels].
+    window: (height, width).
+
+  Returns:
+    <float>[batch, frames, mels, channels].
+  """
+  return _largest_cell(windows, window)[0]
+
+
+def _largest_cell(
+  windows: jax.Array, window: tuple[int, int]
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the largest cells and their indices <uint>, counted row by row."""
+  largest = windows[:, :, 0, :, 0]
+  index = jnp.zeros(largest.shape, np.min_scalar_type(math.prod(window) - 1))
+  for i, (row, column) in enumerate(np.ndindex(window)):
+    cell = windows[:, :, row, :, column]
+    is_larger = (cell > largest) | jnp.isnan(cell)
+    largest = jnp.where(is_larger, cell, largest)
+    index = jnp.where(is_larger, index.dtype.type(i), index)
+  return largest, index
+
+
+def _scatter_to_cells(
+  window: tuple[int, int], index: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array]:
+  """Gives each window's gradient to the cell of its index."""
+  height, width = window
+  cells = jnp.arange(height * width, dtype=index.dtype)
+  cells = cells.reshape(height, 1, width, 1)
+  index, gradient = index[:, :, None, :, None], gradient[:, :, None, :, None]
+  return (jnp.where(index == cells, gradient, jnp.zeros((), gradient.dtype)),)
+
+
+largest_cell.defvjp(_largest_cell, _scatter_to_cells)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Cnn(PannsModel):
     Of the segments only those count where `valid` <bool>[segments] is true, if given.
     The reference has no embedding at decision level; ours is the segments' mean.
     """
-    x = x.astype(jnp.float32).mean(axis=2)
+    x = layers.at_least_float32(x).mean(axis=2)
     neighbours = {"window_shape": (3,), "strides": (1,), "padding": [(1, 1)]}
     x = nn.max_pool(x, **neighbours) + nn.avg_pool(x, **neighbours)
     x = ops.drop(self.dropout)(x)
@@ -117,5 +117,5 @@ class AttentionHead(nn.Module):
     attention = conv(name="att")(x)
     # In the reference's state_dict, yet never applied there.
     self.ops.norm(use_running_average=True, name="bn_att")(attention)
-    attention = jnp.clip(attention, -MAX_ATTENTION, MAX_ATTENTION)
+    attention = layers.clip(attention, -MAX_ATTENTION, MAX_ATTENTION)
     return conv(name="cla")(x), attention

@@ -131,7 +131,7 @@ class PannsModel(nn.Module):
     Of the frames only those count where `valid` <bool>[frames] is true, if given.
     Dropout after `fc1` is the embedding's alone: the classifier sees all of it.
     """
-    x = x.astype(jnp.float32)
+    x = layers.at_least_float32(x)
     x = x.mean(axis=tuple(range(2, x.ndim - 1)))
     x = layers.frames_max(x, valid) + layers.frames_mean(x, valid)
     x = ops.drop(self.dropout)(x)

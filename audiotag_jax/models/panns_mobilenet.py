@@ -1,8 +1,11 @@
 """PANNs' MobileNetV1 and MobileNetV2, which pool where the originals stride."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 
+from audiotag_jax.models import layers
 from audiotag_jax.models.panns_layers import Ops, PannsModel, avg_pool
 
 # (expansion, filters, pooling) of each separable block: Howard et al. (2017), table 1.
@@ -28,6 +31,8 @@ V2_BLOCKS = (
   (6, 320, 1),
 )
 
+relu6 = partial(layers.clip, low=0.0, high=6.0)
+
 
 class MobileNet(PannsModel):
   """A convolution, then depthwise separable convolutions.
@@ -44,7 +49,7 @@ class MobileNet(PannsModel):
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """Scores clips; see `panns_cnn.Cnn`."""
     ops = self.ops(train)
-    activation = nn.relu6 if self.inverted else nn.relu
+    activation = relu6 if self.inverted else nn.relu
     x = self.log_mel(inputs)
     x = self.normalize(x, ops, train)
     x = ops.conv(32, (3, 3), padding=1, name="conv_first")(x)
@@ -80,7 +85,7 @@ class SeparableBlock(nn.Module):
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
     """Maps <float>[batch, frames, mels, channels] to <float>[…, filters]."""
-    activation = nn.relu6 if self.inverted else nn.relu
+    activation = relu6 if self.inverted else nn.relu
     channels = inputs.shape[-1] * self.expansion
     x = inputs
     if self.expansion > 1:

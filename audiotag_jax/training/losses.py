@@ -85,7 +85,7 @@ def asymmetric(
   weigh the two.
   """
   p = nn.sigmoid(logits)
-  shifted = jnp.maximum(p - margin, 0.0)
+  shifted = nn.relu(p - margin)
   positive = _power(1.0 - p, gamma_positive) * nn.log_sigmoid(logits)
   # Without a margin, log(1 - p) of a large logit would underflow.
   log_not_shifted = jnp.log1p(-shifted) if margin else nn.log_sigmoid(-logits)
@@ -95,7 +95,7 @@ def asymmetric(
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
   """x^exponent of x in [0, 1], with a finite gradient at 0 for any exponent."""
-  return jnp.maximum(x, 1e-8) ** exponent if exponent else jnp.ones_like(x)
+  return jnp.where(x > 1e-8, x, 1e-8) ** exponent if exponent else jnp.ones_like(x)
 
 
 def class_balanced(

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from audiotag_jax.data import augment as augment_lib
+from audiotag_jax.models import layers
 from audiotag_jax.training import losses, optim
 
 
@@ -181,7 +182,7 @@ def train_step(
 
 def _in_float32(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """Cached log-mels are float16 up to here: half as many bytes to the device."""
-  return batch | {"inputs": batch["inputs"].astype(jnp.float32)}
+  return batch | {"inputs": layers.at_least_float32(batch["inputs"])}
 
 
 def _moved(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:

@@ -1,0 +1,368 @@
+"""The gradients that training takes, compared with those of the definition.
+
+The definition is the training step itself, op by op in float64 (tests/float64.py), with
+vmap in place of pmap. Compared with it are the step as it is trained, compiled by pmap,
+and the model's loss as a user may differentiate it, compiled by jit.
+
+In float32, rounding puts a few of a million activations on the other side of a ReLU, or
+takes the other of two nearly equal cells of a maximum. One such flip changes a gradient
+by 1e-3 to 1e-2, more the fewer activations there are. A flip is an accident of a batch,
+and a wrong gradient is not: a case fails if it fails on each of `BATCHES`.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import float64
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+import tiny_models
+from flax import linen as nn
+
+from audiotag_jax import config as config_lib
+from audiotag_jax import parallel
+from audiotag_jax.data import augment
+from audiotag_jax.models import panns
+from audiotag_jax.models.create import create_model
+from audiotag_jax.training import finetune, losses, optim, steps
+
+BATCHES = range(3)
+CLASSES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+  """How far a tensor's gradient may be from the definition's.
+
+  Attributes:
+    relative: norm of the difference, relative to the definition's norm.
+    cosine: least cosine of the angle between the two.
+    loss: relative difference of the loss.
+  """
+
+  relative: float = 1e-3
+  cosine: float = 0.9999
+  loss: float = 1e-5
+
+
+FLOAT32 = Bounds()
+# Recipes have so many activations that every batch has flips: two float32 programs that
+# round differently differ by 1e-3 to 3e-3.
+FLOAT32_RECIPE = Bounds(relative=5e-3)
+BFLOAT16 = Bounds(relative=0.1, cosine=0.99, loss=1e-2)
+
+
+def keep_gradients() -> optax.GradientTransformation:
+  """Passes gradients on and keeps them as its state."""
+  return optax.GradientTransformation(
+    lambda params: jax.tree.map(jnp.zeros_like, params), lambda grads, *_: (grads, grads)
+  )
+
+
+class Case:
+  """A model, trained as a config says, and its three gradients.
+
+  Attributes:
+    config: the config.
+    model: the model, for pmap.
+    shape: of the inputs.
+    num_devices: devices that share the batch.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    shape: tuple[int, ...],
+    num_devices: int = 1,
+  ):
+    self.config, self.model, self.shape = config, model, shape
+    self.num_devices = num_devices
+    self.scales = finetune.learning_rate_scales(model, config, (1, *shape[1:]))
+    variables = tiny_models.random_variables(model)
+    self.params, self.batch_stats = variables["params"], variables["batch_stats"]
+
+  def batch(self, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    inputs = rng.standard_normal(self.shape)
+    is_waveform = len(self.shape) == 2
+    inputs = 0.1 * inputs if is_waveform else 15.0 * inputs - 40.0  # full scale, dB
+    labels = rng.random((len(inputs), CLASSES)) < 0.4
+    return {"inputs": np.float32(inputs), "labels": np.float32(labels)}
+
+  def _step(self, model, tx, labels):
+    return steps.create_train_step(
+      self.config, model, tx, self.scales, labels, parallel.AXIS
+    )
+
+  def _state(self, tx) -> steps.TrainState:
+    opt_state = jax.eval_shape(tx.init, self.params)
+    opt_state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), opt_state)
+    return steps.TrainState(np.int32(0), self.params, self.batch_stats, opt_state, {})
+
+  def _shard(self, batch):
+    shape = (self.num_devices, -1)
+    return {key: x.reshape(*shape, *x.shape[1:]) for key, x in batch.items()}
+
+  def defined(self, batch):
+    """Loss and gradients of the step op by op, in float64."""
+    tx = keep_gradients()
+    step = self._step(self.model.clone(dtype=jnp.float64), tx, batch["labels"])
+    on_devices = jax.vmap(
+      step, in_axes=(None, 0), out_axes=None, axis_name=parallel.AXIS
+    )
+    new, metrics = float64.evaluate(on_devices, self._state(tx), self._shard(batch))
+    return metrics["loss"], new.opt_state
+
+  @functools.cached_property
+  def _pmapped(self):
+    tx = optim.create_optimizer(self.config.train, self.scales)
+    tx = optax.chain(keep_gradients(), tx)
+    step = self._step(self.model, tx, self.batch(0)["labels"])
+    devices = jax.devices()[: self.num_devices]
+    state = jax.tree.map(lambda x: np.stack([x] * len(devices)), self._state(tx))
+    step = jax.pmap(step, axis_name=parallel.AXIS, devices=devices)
+    return lambda batch: step(state, self._shard(batch))
+
+  def trained(self, batch):
+    """Loss and gradients of the step that is trained."""
+    new, metrics = self._pmapped(batch)
+    return jax.tree.map(lambda x: np.asarray(x)[0], (metrics["loss"], new.opt_state[0]))
+
+  @functools.cached_property
+  def _jitted(self):
+    config, model = self.config, self.model.clone(axis_name=None)
+    loss = losses.create_loss(config.loss, self.batch(0)["labels"])
+
+    def loss_fn(params, batch):
+      key = jax.random.fold_in(jax.random.key(config.seed), 0)  # step
+      key = jax.random.fold_in(key, 0)  # device
+      augment_key, key = jax.random.split(key)
+      batch = augment.augment(augment_key, batch, config)
+      outputs, _ = model.apply(
+        {"params": params, "batch_stats": self.batch_stats},
+        batch["inputs"],
+        train=True,
+        rngs={"dropout": key},
+        mutable=["batch_stats"],
+      )
+      return loss(outputs["logits"], batch["labels"]).mean()
+
+    return jax.jit(jax.value_and_grad(loss_fn))
+
+  def jitted(self, batch):
+    """Loss and gradients of the model's loss, compiled by jit."""
+    return jax.tree.map(np.asarray, self._jitted(self.params, batch))
+
+
+def compare(ours, defined, bounds: Bounds) -> tuple[list[str], tuple[float, str]]:
+  """Compares losses and gradients.
+
+  A gradient that is zero by definition, such as that of a bias before a softmax, is
+  compared with the norm of all.
+
+  Returns:
+    The faults, and the worst relative difference with its tensor.
+  """
+  (our_loss, our_grads), (loss, grads) = ours, defined
+  faults = []
+  if not abs(our_loss - loss) <= bounds.loss * abs(loss):
+    faults.append(f"loss {our_loss}, not {loss}")
+  negligible = 1e-4 * optax.tree.norm(grads)
+  worst = (0.0, "")
+  leaves = jax.tree_util.tree_leaves_with_path(grads)
+  for (path, expected), x in zip(leaves, jax.tree.leaves(our_grads), strict=True):
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    x, norm = x.astype(np.float64), np.linalg.norm(expected)
+    relative = np.linalg.norm(x - expected) / max(norm, negligible)
+    cosine = np.vdot(x, expected) / max(np.linalg.norm(x) * norm, 1e-300)
+    worst = max(worst, (float(relative), name))
+    parallel_enough = norm <= negligible or cosine >= bounds.cosine
+    if not (relative <= bounds.relative and parallel_enough):
+      faults.append(f"{name}: relative {relative:.1e}, cosine {cosine:.5f}")
+  return faults, worst
+
+
+def check(
+  case: Case,
+  record_property,
+  bounds: Bounds = FLOAT32,
+  ways: tuple[str, ...] = ("trained", "jitted"),
+) -> None:
+  """Compares a case's gradients with the definition's: see the module."""
+  faults = {}
+  for seed in BATCHES:
+    batch = case.batch(seed)
+    defined = case.defined(batch)
+    faults = {}
+    for way in ways:
+      found, worst = compare(getattr(case, way)(batch), defined, bounds)
+      record_property(f"{way}, batch {seed}", worst)
+      if found:
+        faults[way] = found
+    if not faults:
+      return
+  raise AssertionError(f"jax {jax.__version__}: {faults}")
+
+
+def crnn_config(**overrides) -> ml_collections.ConfigDict:
+  """A narrow CRNN with dropout; overrides are keys with __ for dots."""
+  config = config_lib.get_config()
+  config.frontend.sample_rate_hz = 8_000
+  config.frontend.f_max_hz = 4_000.0
+  config.frontend.num_mels = 16
+  config.crnn.filters = (8, 8)
+  config.crnn.time_pooling = (2, 2)
+  config.crnn.mel_pooling = (2, 4)
+  config.crnn.gru_units = (8,)
+  config.init_from = "set for the modes of fine-tuning"
+  config.update_from_flattened_dict(
+    {key.replace("__", "."): value for key, value in overrides.items()}
+  )
+  return config
+
+
+def create(config: ml_collections.ConfigDict) -> nn.Module:
+  return create_model(config, num_classes=CLASSES, axis_name=parallel.AXIS)
+
+
+# The recipes of CRNNs; crnn_study has crnn_fsd50k's model and shape, crnn_demo_study
+# has crnn_demo's. crnn_fsd50k's 64 clips would take minutes and 20 GB in float64.
+RECIPES = {
+  "crnn_demo": 16,
+  "crnn_fsd50k": 4,
+  "crnn_fsd50k_paper": 64,
+  "crnn_fsd50k_small": 16,
+}
+
+
+@pytest.mark.parametrize(("recipe", "batch_size"), RECIPES.items())
+def test_crnn_at_its_recipe_s_shape(recipe, batch_size, record_property):
+  config = config_lib.read_recipe(Path(__file__).parents[2] / f"configs/{recipe}.py")
+  clip_samples = round(config.data.clip_s * config.frontend.sample_rate_hz)
+  num_frames = 1 + clip_samples // config.frontend.hop_samples
+  shape = (batch_size, num_frames, config.frontend.num_mels)
+  check(Case(config, create(config), shape), record_property, FLOAT32_RECIPE)
+
+
+SETTINGS = {
+  "attention": {},
+  "linear_softmax": {"crnn__pooling": "linear_softmax"},
+  "mean": {"crnn__pooling": "mean"},
+  "max": {"crnn__pooling": "max"},
+  "pools that leave frames over": {
+    "crnn__time_pooling": (3, 2),
+    "crnn__mel_pooling": (3, 5),
+  },
+  "focal": {"loss__name": "focal"},
+  "asymmetric": {"loss__name": "asymmetric", "loss__asl_gamma_positive": 1.0},
+  "class balanced": {"loss__name": "class_balanced", "loss__label_smoothing": 0.1},
+  "mixup and SpecAugment": {
+    "augment__mixup_alpha": 1.0,
+    "augment__gain_db": 6.0,
+    "augment__roll_s": 0.1,
+    "augment__time_stripes": 2,
+    "augment__time_stripe_frames": 10,
+    "augment__mel_stripes": 2,
+    "augment__mel_stripe_bands": 4,
+  },
+  "layerwise": {"finetune__mode": "layerwise"},
+  "without dropout": {"crnn__dropout": 0.0, "crnn__conv_dropout": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_crnn_by_setting(name, record_property):
+  config = crnn_config(**SETTINGS[name])
+  check(Case(config, create(config), (8, 51, 16)), record_property)
+
+
+@pytest.mark.parametrize("mode", ["linear", "last_blocks"])
+def test_frozen_layers_have_no_gradient(mode, record_property):
+  config = crnn_config(finetune__mode=mode, finetune__num_blocks=1)
+  case = Case(config, create(config), (8, 51, 16))
+  check(case, record_property, ways=("trained",))
+  _, grads = case.trained(case.batch(0))
+  frozen = {name for name, scale in case.scales.items() if scale == 0.0}
+  head = {"classifier", "attention"} | ({"gru0"} if mode == "last_blocks" else set())
+  assert frozen == grads.keys() - head
+  for name, layer in grads.items():
+    for gradient in jax.tree.leaves(layer):
+      assert np.any(gradient) == (name not in frozen), name
+
+
+WAVEFORM_S = 0.5
+
+
+@pytest.mark.parametrize("num_devices", [1, 8])
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+@pytest.mark.parametrize("shape", [(16, 51, 16), (16, round(WAVEFORM_S * 8_000))])
+def test_crnn_on_devices_in_parts(
+  num_devices, accumulation_steps, shape, record_property
+):
+  config = crnn_config(
+    train__accumulation_steps=accumulation_steps, augment__mixup_alpha=1.0
+  )
+  case = Case(config, create(config), shape, num_devices)
+  whole = num_devices == accumulation_steps == 1
+  check(case, record_property, ways=("trained", "jitted")[: 1 + whole])
+
+
+# Narrow where they can be; a front-end of its own has another number of mel bands.
+NARROW = (8, 16, 16, 16, 24, 24)
+NUM_BLOCKS = {"Cnn6": 4, "Cnn10": 4}
+WAVEFORM_SAMPLES = {
+  "LeeNet": 3**9,
+  "DaiNet": 4**7,
+  "Res1dNet": 5 * 4**7,
+  "Wavegram": 5 * 4**6,
+}
+
+
+def create_panns(name: str, **fields) -> tuple[nn.Module, tuple[int, ...]]:
+  """Returns an architecture of PANNs and a shape of inputs for it."""
+  if name.startswith("Cnn"):
+    fields["filters"] = NARROW[: NUM_BLOCKS.get(name, 6)]
+  model = panns.create(name, num_classes=CLASSES, axis_name=parallel.AXIS, **fields)
+  for prefix, num_samples in WAVEFORM_SAMPLES.items():
+    if name.startswith(prefix):
+      return model, (4, num_samples)
+  return model, (4, 70, model.front_end.num_mels)
+
+
+@pytest.mark.parametrize("name", panns.ARCHITECTURES)
+def test_panns(name, record_property):
+  model, shape = create_panns(name)
+  check(Case(config_lib.get_config(), model, shape), record_property)
+
+
+@pytest.mark.parametrize("name", ["crnn", "Cnn10"])
+def test_bfloat16(name, record_property):
+  if name == "crnn":
+    config, shape = crnn_config(model__dtype="bfloat16"), (8, 51, 16)
+    model = create(config)
+  else:
+    config = config_lib.get_config()
+    model, shape = create_panns(name, dtype=jnp.bfloat16)
+  check(Case(config, model, shape), record_property, BFLOAT16)
+
+
+def test_the_definition_agrees_with_finite_differences():
+  config = crnn_config(augment__mixup_alpha=1.0)
+  case = Case(config, create(config), (8, 51, 16))
+  batch = case.batch(0)
+  _, grads = case.defined(batch)
+  params = jax.tree.map(np.float64, case.params)
+  rng = np.random.default_rng(0)
+  direction = jax.tree.map(lambda x: rng.standard_normal(x.shape), params)
+  ends = []
+  for step in (1e-6, -1e-6):
+    case.params = jax.tree.map(lambda x, d, s=step: x + s * d, params, direction)
+    ends.append(float(case.defined(batch)[0]))
+  slope = sum(map(np.vdot, jax.tree.leaves(grads), jax.tree.leaves(direction)))
+  assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(slope, rel=1e-6)
