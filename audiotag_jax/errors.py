@@ -5,6 +5,13 @@ import signal
 import sys
 from collections.abc import Callable
 
+# Packages that setup.cfg requires only on the Pythons that TensorFlow is released for.
+WITH_TENSORFLOW = ("clu", "tensorboard", "tensorflow", "tensorflow_datasets")
+USE_ANOTHER_PYTHON = (
+  "TensorFlow is not released for Python 3.14 yet: install audiotag_jax with Python "
+  "3.11, 3.12 or 3.13"
+)
+
 
 class UserError(Exception):
   """A mistake the user can mend: its message is the one line they get to read.
@@ -16,7 +23,8 @@ class UserError(Exception):
 def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
   """Makes a command's main print a `UserError` as one line and exit with 1.
 
-  An interruption gives one line as well, and the exit code that shells know it by.
+  A package that is missing because TensorFlow is gives such a line too. An interruption
+  gives one line as well, and the exit code that shells know it by.
   """
 
   @functools.wraps(main)
@@ -25,6 +33,14 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
       return main(*args, **kwargs)
     except UserError as error:
       sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+      package = (error.name or "").split(".")[0]
+      if package not in WITH_TENSORFLOW:
+        raise
+      sys.exit(
+        f"error: this command needs {package}, which is not installed. "
+        f"{USE_ANOTHER_PYTHON}"
+      )
     except KeyboardInterrupt:
       print("Stopped.", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)

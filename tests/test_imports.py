@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from audiotag_jax.errors import WITH_TENSORFLOW
+
 PACKAGE = Path(__file__).resolve().parents[1] / "audiotag_jax"
 MODULES = {
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
@@ -88,7 +90,7 @@ def test_tensorflow_stays_out(module):
   # The export imports it where a SavedModel is wanted.
   names = top_level_imports(path) if module == "inference.export" else imports(path)
   roots = {name.split(".")[0] for name in names}
-  assert not roots & {"tensorflow", "tensorflow_datasets"}
+  assert not roots & set(WITH_TENSORFLOW)
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("data")])

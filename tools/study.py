@@ -242,6 +242,9 @@ def main() -> None:
   # So that the command under way ends with the study.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   args, overrides = parse_args()
+  # The runs need it: where it is missing, the study says so before it starts one.
+  import tensorflow_datasets  # noqa: F401
+
   try:
     if args.demo:
       steps = plan_demo(args.workdir, args.seeds, overrides)

@@ -26,7 +26,7 @@ from jax.interpreters import partial_eval
 from tqdm import tqdm
 
 from audiotag_jax import files
-from audiotag_jax.errors import UserError
+from audiotag_jax.errors import USE_ANOTHER_PYTHON, WITH_TENSORFLOW, UserError
 from audiotag_jax.frontend import logmel_jax, mel
 from audiotag_jax.inference import waveforms
 from audiotag_jax.inference.tagger import Tagger
@@ -94,9 +94,12 @@ def _check_installed(library: str) -> None:
   try:
     importlib.import_module(library)
   except ImportError as error:
+    install = "pip install -e '.[export]'"
+    if library in WITH_TENSORFLOW:
+      install = USE_ANOTHER_PYTHON
     raise UserError(
-      f"{library} is needed for this format: pip install -e '.[export]', or leave the "
-      "format out of --formats"
+      f"{library} is needed for this format: {install}, or leave the format out of "
+      "--formats"
     ) from error
 
 
@@ -289,6 +292,8 @@ def load_onnx(path: Path) -> Runner:
 
 FORMATS = {
   "stablehlo": Format("model.stablehlo", (), write_stablehlo, load_stablehlo),
-  "tensorflow": Format("saved_model", (), write_saved_model, load_saved_model),
+  "tensorflow": Format(
+    "saved_model", ("tensorflow",), write_saved_model, load_saved_model
+  ),
   "onnx": Format("model.onnx", ("jax2onnx", "onnxruntime"), write_onnx, load_onnx),
 }
