@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import partial_eval
 from tqdm import tqdm
 
@@ -37,6 +38,8 @@ OUTPUTS = ("embedding", "scores")
 MIN_S = 1.0
 # Where a StableHLO export and a SavedModel run.
 PLATFORMS = ("cpu", "cuda", "tpu")
+# The StableHLO of TensorFlow 2.21, the oldest that the package takes.
+TENSORFLOW_STABLEHLO = "1.13.7"
 # The newest operators that runtimes of 2023 and later know.
 ONNX_OPSET = 18
 
@@ -129,18 +132,13 @@ def _min_samples(front_end: mel.LogMelParams) -> int:
   return round(MIN_S * front_end.sample_rate_hz)
 
 
-def _symbolic(tagger: Tagger, inputs: str) -> tuple[str, list[str]]:
-  """The shape of the input and what holds of it, as `jax.export` writes them."""
-  least = _min_samples(tagger.front_end)
-  if inputs == "waveform":
-    return "batch, samples", [f"samples >= {least}"]
-  least = tagger.front_end.num_frames(least)
-  return f"batch, frames, {tagger.front_end.num_mels}", [f"frames >= {least}"]
-
-
 def _input_spec(tagger: Tagger, inputs: str) -> jax.ShapeDtypeStruct:
-  shape, constraints = _symbolic(tagger, inputs)
-  dims = jax.export.symbolic_shape(shape, constraints=constraints)
+  least = _min_samples(tagger.front_end)
+  shape, constraint = "batch, samples", f"samples >= {least}"
+  if inputs == "log_mel":
+    shape = f"batch, frames, {tagger.front_end.num_mels}"
+    constraint = f"frames >= {tagger.front_end.num_frames(least)}"
+  dims = jax.export.symbolic_shape(shape, constraints=[constraint])
   return jax.ShapeDtypeStruct(dims, np.float32)
 
 
@@ -177,23 +175,35 @@ def load_stablehlo(path: Path) -> Runner:
 def write_saved_model(tagger: Tagger, inputs: str, path: Path) -> None:
   """Writes a SavedModel with the signature `serving_default`; see `export`."""
   import tensorflow as tf
-  from jax.experimental import jax2tf
+  from tensorflow.compiler.tf2xla.python import xla
 
-  shape, constraints = _symbolic(tagger, inputs)
-  score = jax2tf.convert(
-    lambda variables, x: _score(tagger, variables, x),
-    polymorphic_shapes=[None, f"({shape})"],
-    polymorphic_constraints=constraints,
-    with_gradient=False,
-    native_serialization_platforms=PLATFORMS,
+  variables = jax.tree.map(np.asarray, tagger.variables)
+  score = jax.jit(lambda variables, x: _score(tagger, variables, x))
+  exported = jax.export.export(score, platforms=PLATFORMS)(
+    variables, _input_spec(tagger, inputs)
+  )
+  stablehlo_module = stablehlo.serialize_portable_artifact_str(
+    exported.mlir_module(), TENSORFLOW_STABLEHLO
   )
   module = tf.Module()
-  # TensorFlow tracks the variables that hang on a module, and no others.
-  arrays = jax.tree.map(np.asarray, tagger.variables)
-  module.variables_ = tf.nest.map_structure(tf.Variable, arrays)
+  # TensorFlow tracks the variables that are attributes of a module, and no others.
+  module.variables_ = tf.nest.map_structure(tf.Variable, variables)
+
+  def call(x: tf.Tensor) -> dict[str, tf.Tensor]:
+    arrays = [*tf.nest.flatten(module.variables_), x]
+    outputs = xla.call_module(
+      [arrays[i] for i in exported.module_kept_var_idx],
+      version=exported.calling_convention_version,
+      module=stablehlo_module,
+      Tout=[tf.float32 for _ in exported.out_avals],
+      Sout=[[None, *aval.shape[1:]] for aval in exported.out_avals],
+      platforms=[platform.upper() for platform in exported.platforms],
+    )
+    return jax.tree.unflatten(exported.out_tree, outputs)
+
   sizes = [None, None, tagger.front_end.num_mels][: 2 if inputs == "waveform" else 3]
   module.score = tf.function(
-    lambda x: score(module.variables_, x),
+    call,
     input_signature=[tf.TensorSpec(sizes, tf.float32, name=inputs)],
     autograph=False,
   )
