@@ -12,10 +12,12 @@ import importlib
 import itertools
 import json
 import logging
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -40,6 +42,12 @@ MIN_S = 1.0
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The StableHLO of TensorFlow 2.21, the oldest that the package takes.
 TENSORFLOW_STABLEHLO = "1.13.7"
+# JAX's primitives that call a function, and the parameter that holds it.
+CALLS = {
+  "jit": "jaxpr",
+  "custom_jvp_call": "call_jaxpr",
+  "custom_vjp_call": "call_jaxpr",
+}
 # The newest operators that runtimes of 2023 and later know.
 ONNX_OPSET = 18
 
@@ -230,13 +238,14 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
 
   spec = _input_spec(tagger, inputs)
   # jax2onnx replaces functions of Flax and jax.numpy while it traces, by ones that take
-  # fewer arguments: it is given primitives alone, and none that no output needs.
+  # fewer arguments, and cannot read jax 0.12's calls: it is given primitives alone, and
+  # none that no output needs.
   with nn.intercept_methods(_by_matrix_products(tagger.front_end)):
     closed = jax.make_jaxpr(lambda x: _score(tagger, tagger.variables, x))(spec)
   needed = [True] * len(closed.jaxpr.outvars)
   jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, needed, instantiate=True)
-  score = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))
-  with _quiet():
+  score = _inlined(core.ClosedJaxpr(jaxpr, closed.consts))
+  with _mended_jax2onnx():
     model = jax2onnx.to_onnx(
       lambda x: tuple(score(x)),  # A dict's leaves come in the order of its keys.
       [spec],
@@ -249,9 +258,63 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
   files.write_whole(path, lambda new: new.write_bytes(model.SerializeToString()))
 
 
+def _inlined(closed: core.ClosedJaxpr) -> Callable[..., list[jax.Array]]:
+  """Returns a jaxpr's function without calls, also in the bodies of its scans."""
+
+  def run(*args: jax.Array) -> list[jax.Array]:
+    values = dict(zip(closed.jaxpr.constvars, closed.consts))
+    values |= zip(closed.jaxpr.invars, args)
+
+    def value(atom: core.Var | core.Literal) -> Any:
+      return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    for eqn in closed.jaxpr.eqns:
+      inputs, params = [value(atom) for atom in eqn.invars], dict(eqn.params)
+      if eqn.primitive.name in CALLS:
+        outputs = _inlined(params[CALLS[eqn.primitive.name]])(*inputs)
+      else:
+        if eqn.primitive.name == "scan":
+          body = params["jaxpr"]
+          params["jaxpr"] = jax.make_jaxpr(_inlined(body))(*body.in_avals)
+        outputs = eqn.primitive.bind(*inputs, **params)
+      if not eqn.primitive.multiple_results:
+        outputs = [outputs]
+      values |= zip(eqn.outvars, outputs)
+    return [value(atom) for atom in closed.jaxpr.outvars]
+
+  return run
+
+
+def _as_in_jax_0_10(scan: core.JaxprEqn) -> types.SimpleNamespace:
+  """Returns a scan with the parameters of jax 0.10, which jax2onnx 0.13.0 reads.
+
+  A scan's inputs are constants, carried values and sequences; its outputs are carried
+  values and sequences. The body has the items of a sequence, which have one axis less.
+  """
+
+  def num_sequences(whole: Sequence[core.Var], items: Sequence[core.Var]) -> int:
+    return sum(x.aval.ndim > item.aval.ndim for x, item in zip(whole, items))
+
+  body = scan.params["jaxpr"]
+  names = ("constvars", "invars", "outvars", "eqns")
+  jaxpr = types.SimpleNamespace(**{name: getattr(body.jaxpr, name) for name in names})
+  num_carry = len(scan.outvars) - num_sequences(scan.outvars, jaxpr.outvars)
+  num_xs = num_sequences(scan.invars, jaxpr.invars)
+  params = {
+    "jaxpr": types.SimpleNamespace(jaxpr=jaxpr, consts=body.consts),
+    "length": scan.params["length"],
+    "reverse": scan.params["reverse"],
+    "num_carry": num_carry,
+    "num_consts": len(scan.invars) - num_carry - num_xs,
+  }
+  return types.SimpleNamespace(
+    primitive=scan.primitive, params=params, invars=scan.invars, outvars=scan.outvars
+  )
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Leaves out what jax2onnx says of its plugins for other versions of JAX."""
+def _mended_jax2onnx() -> Iterator[None]:
+  """Makes jax2onnx 0.13.0 read the scans of later JAX, and keep quiet about them."""
   loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
   levels = [logger.level for logger in loggers]
   for logger in loggers:
@@ -259,7 +322,15 @@ def _quiet() -> Iterator[None]:
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore", DeprecationWarning)
-      yield
+      from jax2onnx.plugins.jax.lax.scan import ScanPlugin
+
+      lower = ScanPlugin.lower
+
+      def mended(plugin: ScanPlugin, context: Any, scan: core.JaxprEqn) -> None:
+        lower(plugin, context, _as_in_jax_0_10(scan))
+
+      with mock.patch.object(ScanPlugin, "lower", mended):
+        yield
   finally:
     for logger, level in zip(loggers, levels, strict=True):
       logger.setLevel(level)
