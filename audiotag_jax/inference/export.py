@@ -15,6 +15,7 @@ import logging
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -61,7 +62,7 @@ class Format(NamedTuple):
 
   Attributes:
     file: name of its file, or folder.
-    needs: the libraries that it takes beyond the package's own.
+    needs: the libraries that it takes beside JAX.
     write: writes a tagger's model for a kind of inputs to a path.
     load: loads a path in the format's own runtime.
   """
@@ -88,14 +89,15 @@ def export(
     Where each format lies.
 
   Raises:
-    UserError: the model cannot take these inputs or be in this format, or the format's
-      library is not installed.
+    UserError: the model cannot take these inputs, or a format's library is not
+      installed or fails.
   """
   for library in itertools.chain.from_iterable(FORMATS[name].needs for name in formats):
     _check_installed(library)
   paths = {name: directory / FORMATS[name].file for name in formats}
   for name, path in tqdm(paths.items(), desc="exporting", unit="format", disable=None):
-    FORMATS[name].write(tagger, inputs, path)
+    with refusing(name):
+      FORMATS[name].write(tagger, inputs, path)
   text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
   files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))
   return paths
@@ -108,6 +110,31 @@ def _check_installed(library: str) -> None:
     raise UserError(
       f"{library} is needed for this format: pip install -e '.[export]', or leave the "
       "format out of --formats"
+    ) from error
+
+
+@contextlib.contextmanager
+def refusing(name: str) -> Iterator[None]:
+  """Turns a failure of a format's libraries into one line with their versions.
+
+  Raises:
+    UserError: the libraries failed.
+  """
+  try:
+    yield
+  except (UserError, OSError):
+    raise
+  except Exception as error:
+    distributions = metadata.packages_distributions()
+    versions = [
+      f"{library} {metadata.version(distributions[library][0])}"
+      for library in ("jax", *FORMATS[name].needs)
+    ]
+    first_line, *_ = [*str(error).splitlines(), ""]
+    raise UserError(
+      f"the {name} export fails with {', '.join(versions)} "
+      f"({type(error).__name__}: {first_line:.200}): leave it out of --formats, or "
+      "install other versions"
     ) from error
 
 
@@ -370,6 +397,8 @@ def load_onnx(path: Path) -> Runner:
 
 FORMATS = {
   "stablehlo": Format("model.stablehlo", (), write_stablehlo, load_stablehlo),
-  "tensorflow": Format("saved_model", (), write_saved_model, load_saved_model),
+  "tensorflow": Format(
+    "saved_model", ("tensorflow",), write_saved_model, load_saved_model
+  ),
   "onnx": Format("model.onnx", ("jax2onnx", "onnxruntime"), write_onnx, load_onnx),
 }
