@@ -12,16 +12,20 @@ import importlib
 import itertools
 import json
 import logging
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
+from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import partial_eval
 from tqdm import tqdm
 
@@ -37,6 +41,14 @@ OUTPUTS = ("embedding", "scores")
 MIN_S = 1.0
 # Where a StableHLO export and a SavedModel run.
 PLATFORMS = ("cpu", "cuda", "tpu")
+# The StableHLO of TensorFlow 2.21, the oldest that the package takes.
+TENSORFLOW_STABLEHLO = "1.13.7"
+# JAX's primitives that call a function, and the parameter that holds it.
+CALLS = {
+  "jit": "jaxpr",
+  "custom_jvp_call": "call_jaxpr",
+  "custom_vjp_call": "call_jaxpr",
+}
 # The newest operators that runtimes of 2023 and later know.
 ONNX_OPSET = 18
 
@@ -50,7 +62,7 @@ class Format(NamedTuple):
 
   Attributes:
     file: name of its file, or folder.
-    needs: the libraries that it takes beyond the package's own.
+    needs: the libraries that it takes beside JAX.
     write: writes a tagger's model for a kind of inputs to a path.
     load: loads a path in the format's own runtime.
   """
@@ -77,14 +89,15 @@ def export(
     Where each format lies.
 
   Raises:
-    UserError: the model cannot take these inputs or be in this format, or the format's
-      library is not installed.
+    UserError: the model cannot take these inputs, or a format's library is not
+      installed or fails.
   """
   for library in itertools.chain.from_iterable(FORMATS[name].needs for name in formats):
     _check_installed(library)
   paths = {name: directory / FORMATS[name].file for name in formats}
   for name, path in tqdm(paths.items(), desc="exporting", unit="format", disable=None):
-    FORMATS[name].write(tagger, inputs, path)
+    with refusing(name):
+      FORMATS[name].write(tagger, inputs, path)
   text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
   files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))
   return paths
@@ -100,6 +113,31 @@ def _check_installed(library: str) -> None:
     raise UserError(
       f"{library} is needed for this format: {install}, or leave the format out of "
       "--formats"
+    ) from error
+
+
+@contextlib.contextmanager
+def refusing(name: str) -> Iterator[None]:
+  """Turns a failure of a format's libraries into one line with their versions.
+
+  Raises:
+    UserError: the libraries failed.
+  """
+  try:
+    yield
+  except (UserError, OSError):
+    raise
+  except Exception as error:
+    distributions = metadata.packages_distributions()
+    versions = [
+      f"{library} {metadata.version(distributions[library][0])}"
+      for library in ("jax", *FORMATS[name].needs)
+    ]
+    first_line, *_ = [*str(error).splitlines(), ""]
+    raise UserError(
+      f"the {name} export fails with {', '.join(versions)} "
+      f"({type(error).__name__}: {first_line:.200}): leave it out of --formats, or "
+      "install other versions"
     ) from error
 
 
@@ -132,18 +170,13 @@ def _min_samples(front_end: mel.LogMelParams) -> int:
   return round(MIN_S * front_end.sample_rate_hz)
 
 
-def _symbolic(tagger: Tagger, inputs: str) -> tuple[str, list[str]]:
-  """The shape of the input and what holds of it, as `jax.export` writes them."""
-  least = _min_samples(tagger.front_end)
-  if inputs == "waveform":
-    return "batch, samples", [f"samples >= {least}"]
-  least = tagger.front_end.num_frames(least)
-  return f"batch, frames, {tagger.front_end.num_mels}", [f"frames >= {least}"]
-
-
 def _input_spec(tagger: Tagger, inputs: str) -> jax.ShapeDtypeStruct:
-  shape, constraints = _symbolic(tagger, inputs)
-  dims = jax.export.symbolic_shape(shape, constraints=constraints)
+  least = _min_samples(tagger.front_end)
+  shape, constraint = "batch, samples", f"samples >= {least}"
+  if inputs == "log_mel":
+    shape = f"batch, frames, {tagger.front_end.num_mels}"
+    constraint = f"frames >= {tagger.front_end.num_frames(least)}"
+  dims = jax.export.symbolic_shape(shape, constraints=[constraint])
   return jax.ShapeDtypeStruct(dims, np.float32)
 
 
@@ -180,23 +213,35 @@ def load_stablehlo(path: Path) -> Runner:
 def write_saved_model(tagger: Tagger, inputs: str, path: Path) -> None:
   """Writes a SavedModel with the signature `serving_default`; see `export`."""
   import tensorflow as tf
-  from jax.experimental import jax2tf
+  from tensorflow.compiler.tf2xla.python import xla
 
-  shape, constraints = _symbolic(tagger, inputs)
-  score = jax2tf.convert(
-    lambda variables, x: _score(tagger, variables, x),
-    polymorphic_shapes=[None, f"({shape})"],
-    polymorphic_constraints=constraints,
-    with_gradient=False,
-    native_serialization_platforms=PLATFORMS,
+  variables = jax.tree.map(np.asarray, tagger.variables)
+  score = jax.jit(lambda variables, x: _score(tagger, variables, x))
+  exported = jax.export.export(score, platforms=PLATFORMS)(
+    variables, _input_spec(tagger, inputs)
+  )
+  stablehlo_module = stablehlo.serialize_portable_artifact_str(
+    exported.mlir_module(), TENSORFLOW_STABLEHLO
   )
   module = tf.Module()
-  # TensorFlow tracks the variables that hang on a module, and no others.
-  arrays = jax.tree.map(np.asarray, tagger.variables)
-  module.variables_ = tf.nest.map_structure(tf.Variable, arrays)
+  # TensorFlow tracks the variables that are attributes of a module, and no others.
+  module.variables_ = tf.nest.map_structure(tf.Variable, variables)
+
+  def call(x: tf.Tensor) -> dict[str, tf.Tensor]:
+    arrays = [*tf.nest.flatten(module.variables_), x]
+    outputs = xla.call_module(
+      [arrays[i] for i in exported.module_kept_var_idx],
+      version=exported.calling_convention_version,
+      module=stablehlo_module,
+      Tout=[tf.float32 for _ in exported.out_avals],
+      Sout=[[None, *aval.shape[1:]] for aval in exported.out_avals],
+      platforms=[platform.upper() for platform in exported.platforms],
+    )
+    return jax.tree.unflatten(exported.out_tree, outputs)
+
   sizes = [None, None, tagger.front_end.num_mels][: 2 if inputs == "waveform" else 3]
   module.score = tf.function(
-    lambda x: score(module.variables_, x),
+    call,
     input_signature=[tf.TensorSpec(sizes, tf.float32, name=inputs)],
     autograph=False,
   )
@@ -223,13 +268,14 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
 
   spec = _input_spec(tagger, inputs)
   # jax2onnx replaces functions of Flax and jax.numpy while it traces, by ones that take
-  # fewer arguments: it is given primitives alone, and none that no output needs.
+  # fewer arguments, and cannot read jax 0.12's calls: it is given primitives alone, and
+  # none that no output needs.
   with nn.intercept_methods(_by_matrix_products(tagger.front_end)):
     closed = jax.make_jaxpr(lambda x: _score(tagger, tagger.variables, x))(spec)
   needed = [True] * len(closed.jaxpr.outvars)
   jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, needed, instantiate=True)
-  score = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, closed.consts))
-  with _quiet():
+  score = _inlined(core.ClosedJaxpr(jaxpr, closed.consts))
+  with _mended_jax2onnx():
     model = jax2onnx.to_onnx(
       lambda x: tuple(score(x)),  # A dict's leaves come in the order of its keys.
       [spec],
@@ -242,9 +288,63 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
   files.write_whole(path, lambda new: new.write_bytes(model.SerializeToString()))
 
 
+def _inlined(closed: core.ClosedJaxpr) -> Callable[..., list[jax.Array]]:
+  """Returns a jaxpr's function without calls, also in the bodies of its scans."""
+
+  def run(*args: jax.Array) -> list[jax.Array]:
+    values = dict(zip(closed.jaxpr.constvars, closed.consts))
+    values |= zip(closed.jaxpr.invars, args)
+
+    def value(atom: core.Var | core.Literal) -> Any:
+      return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    for eqn in closed.jaxpr.eqns:
+      inputs, params = [value(atom) for atom in eqn.invars], dict(eqn.params)
+      if eqn.primitive.name in CALLS:
+        outputs = _inlined(params[CALLS[eqn.primitive.name]])(*inputs)
+      else:
+        if eqn.primitive.name == "scan":
+          body = params["jaxpr"]
+          params["jaxpr"] = jax.make_jaxpr(_inlined(body))(*body.in_avals)
+        outputs = eqn.primitive.bind(*inputs, **params)
+      if not eqn.primitive.multiple_results:
+        outputs = [outputs]
+      values |= zip(eqn.outvars, outputs)
+    return [value(atom) for atom in closed.jaxpr.outvars]
+
+  return run
+
+
+def _as_in_jax_0_10(scan: core.JaxprEqn) -> types.SimpleNamespace:
+  """Returns a scan with the parameters of jax 0.10, which jax2onnx 0.13.0 reads.
+
+  A scan's inputs are constants, carried values and sequences; its outputs are carried
+  values and sequences. The body has the items of a sequence, which have one axis less.
+  """
+
+  def num_sequences(whole: Sequence[core.Var], items: Sequence[core.Var]) -> int:
+    return sum(x.aval.ndim > item.aval.ndim for x, item in zip(whole, items))
+
+  body = scan.params["jaxpr"]
+  names = ("constvars", "invars", "outvars", "eqns")
+  jaxpr = types.SimpleNamespace(**{name: getattr(body.jaxpr, name) for name in names})
+  num_carry = len(scan.outvars) - num_sequences(scan.outvars, jaxpr.outvars)
+  num_xs = num_sequences(scan.invars, jaxpr.invars)
+  params = {
+    "jaxpr": types.SimpleNamespace(jaxpr=jaxpr, consts=body.consts),
+    "length": scan.params["length"],
+    "reverse": scan.params["reverse"],
+    "num_carry": num_carry,
+    "num_consts": len(scan.invars) - num_carry - num_xs,
+  }
+  return types.SimpleNamespace(
+    primitive=scan.primitive, params=params, invars=scan.invars, outvars=scan.outvars
+  )
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Leaves out what jax2onnx says of its plugins for other versions of JAX."""
+def _mended_jax2onnx() -> Iterator[None]:
+  """Makes jax2onnx 0.13.0 read the scans of later JAX, and keep quiet about them."""
   loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
   levels = [logger.level for logger in loggers]
   for logger in loggers:
@@ -252,7 +352,15 @@ def _quiet() -> Iterator[None]:
   try:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore", DeprecationWarning)
-      yield
+      from jax2onnx.plugins.jax.lax.scan import ScanPlugin
+
+      lower = ScanPlugin.lower
+
+      def mended(plugin: ScanPlugin, context: Any, scan: core.JaxprEqn) -> None:
+        lower(plugin, context, _as_in_jax_0_10(scan))
+
+      with mock.patch.object(ScanPlugin, "lower", mended):
+        yield
   finally:
     for logger, level in zip(loggers, levels, strict=True):
       logger.setLevel(level)

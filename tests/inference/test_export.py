@@ -5,16 +5,22 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_models
 from conftest import chirp
+from jax.extend import core
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference import Tagger, export
+from audiotag_jax.models import panns
+from configs import crnn_demo
 
 RATE_HZ = 8_000
 MODELS = ("crnn", "Cnn6", "LeeNet11")
@@ -76,6 +82,36 @@ def test_log_mels_score_as_their_waveforms(name, load, tmp_path):
   check_outputs(export.FORMATS[name].load(path)(np.stack(log_mels)), batch, tagger)
 
 
+def recipe_tagger(name, tmp_path):
+  """The Tagger of crnn_demo's net, or of a CNN14 whose filters are an eighth."""
+  if name == "crnn":
+    config = crnn_demo.get_config()
+    fields, front_end = config.crnn.to_dict(), config.frontend.to_dict()
+  else:
+    _, fields, front_end = panns.ARCHITECTURES[name]
+    fields = {"filters": [8, 16, 32, 64, 128, 256], "embedding_dim": 256}
+    front_end = dataclasses.asdict(front_end)
+  tiny_models.write(tmp_path / "model", name, fields=fields, front_end=front_end)
+  return Tagger.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("model", ["crnn", "Cnn14"])
+def test_exports_at_a_recipes_size_score_as_the_model_op_by_op(model, tmp_path):
+  tagger = recipe_tagger(model, tmp_path)
+  batch = np.float32([0.5 * chirp(6.0, i, tagger.sample_rate_hz) for i in range(2)])
+  with jax.disable_jit():
+    outputs = tagger.model.apply(tagger.variables, batch, train=False)
+    scores = jax.nn.sigmoid(outputs["logits"])
+  assert np.ptp(scores, axis=0).max() > 1e-3
+  paths = export.export(tagger, tmp_path / "out", list(export.FORMATS), "waveform")
+  for name, path in paths.items():
+    got = export.FORMATS[name].load(path)(batch)
+    np.testing.assert_allclose(got["scores"], scores, atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(
+      got["embedding"], outputs["embedding"], rtol=1e-4, atol=1e-4, err_msg=name
+    )
+
+
 def test_clips_are_scaled_to_a_peak_as_in_training(load, tmp_path):
   tagger = copy.copy(load("crnn"))
   tagger.normalize = "peak"
@@ -134,3 +170,57 @@ def test_a_library_that_is_not_installed_is_named(load, tmp_path, monkeypatch):
   with pytest.raises(UserError, match="onnxruntime is needed .* pip install -e"):
     export.export(load("Cnn6"), tmp_path, ["stablehlo", "onnx"], "waveform")
   assert not list(tmp_path.iterdir())
+
+
+def called(jaxpr):
+  """The names of a jaxpr's primitives, also of those in scans and functions."""
+  for eqn in jaxpr.eqns:
+    yield eqn.primitive.name
+    for inner in core.jaxprs_in_params(eqn.params):
+      yield from called(inner)
+
+
+def test_functions_are_written_out_before_jax2onnx_reads_them():
+  @jax.custom_vjp
+  def double(x):
+    return jnp.where(x > 0, 2 * x, 0.0)
+
+  double.defvjp(lambda x: (double(x), x), lambda x, gradient: (2 * gradient,))
+
+  def summed(x):
+    def step(carry, item):
+      carry = carry + double(jax.nn.relu(item)) @ weights
+      return carry, jnp.where(carry > 1, carry, 1.0)
+
+    return jax.lax.scan(step, jnp.zeros(2), double(x))
+
+  weights, x = np.float32([[1, 2], [3, 4]]), np.float32([[-1, 2], [3, 4], [5, -6]])
+  closed = jax.make_jaxpr(summed)(x)
+  inlined = export._inlined(closed)
+  assert {"jit", "custom_jvp_call", "custom_vjp_call"} <= set(called(closed.jaxpr))
+  assert not set(export.CALLS) & set(called(jax.make_jaxpr(inlined)(x).jaxpr))
+  for got, expected in zip(inlined(x), summed(x), strict=True):
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_libraries_that_fail_are_named_with_their_versions(load, tmp_path, monkeypatch):
+  def fail(*args):
+    raise TypeError("no such parameter\nand more")
+
+  monkeypatch.setitem(
+    export.FORMATS, "onnx", export.FORMATS["onnx"]._replace(write=fail)
+  )
+  with pytest.raises(UserError) as refused:
+    export.export(load("Cnn6"), tmp_path, ["onnx"], "waveform")
+  message = str(refused.value)
+  assert re.match(
+    r"the onnx export fails with jax [\d.]+, jax2onnx [\d.]+, onnxruntime [\d.]+ "
+    r"\(TypeError: no such parameter\): leave it out of --formats",
+    message,
+  )
+  assert "\n" not in message
+  with (
+    pytest.raises(UserError, match=r"with jax [\d.]+, tensorflow [\d.]+ \(KeyError: "),
+    export.refusing("tensorflow"),
+  ):
+    raise KeyError("x")
