@@ -1,13 +1,12 @@
 """Functions of JAX evaluated by their definition: op by op, in float64, in numpy.
 
-A compiled program computes in float32, fuses operations and computes some of them twice.
-Here each operation is computed once, alone, by numpy. What numpy has no single function
-for (random bits, window poolings) is computed by JAX, also one operation at a time.
+A compiled program computes in float32, fuses operations and computes some of them
+twice. Here numpy computes each operation once and alone. JAX computes what numpy has no
+single function for (random bits, window poolings), also one operation at a time.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -122,8 +121,7 @@ def _apply(eqn: core.JaxprEqn, args: list) -> list[Any]:
   for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
     if key in params:
       called = params[key]
-      closed = isinstance(called, core.ClosedJaxpr)
-      return _evaluate(*((called.jaxpr, called.consts) if closed else (called, [])), args)
+      return _evaluate(called.jaxpr, called.consts, args)
   if name in OPERATIONS and not any(map(_is_key, args)):
     outputs = OPERATIONS[name](params, *map(np.asarray, args))
     return [np.asarray(outputs, eqn.outvars[0].aval.dtype)]

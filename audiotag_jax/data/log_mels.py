@@ -41,8 +41,9 @@ def cache_log_mels(
   """
   params = mel.LogMelParams(**config.frontend)
   described = {**dataclasses.asdict(params), "normalize": config.data.normalize}
-  text = json.dumps(described, indent=2, sort_keys=True) + "\\n"
-  key = hashlib.sha256(text.encode()).hexdigest()[:12]
+  text = json.dumps(described, indent=2, sort_keys=True)
+  # The backslash is a slip that the names of existing caches depend on.
+  key = hashlib.sha256(f"{text}\\n".encode()).hexdigest()[:12]
   cache = folder / f"log_mels-{key}"
   shard = clips.records.file
   paths = [cache / f"{i:05d}.f16" for i in range(len(clips.records.paths))]
@@ -56,7 +57,9 @@ def cache_log_mels(
           files.write_whole(path, lambda partial, rows=rows: _write(partial, rows, bar))
         else:
           bar.update(len(of_shard))
-    files.write_whole(cache / PARAMS_FILE, lambda partial: partial.write_text(text))
+    files.write_whole(
+      cache / PARAMS_FILE, lambda partial: partial.write_text(text + "\n")
+    )
   num_bytes = 2 * params.num_mels * params.num_frames(clips.num_samples)
   return records.Ranges(
     tuple(map(str, paths)), shard, records.start_in_shard(num_bytes, shard), num_bytes

@@ -94,7 +94,8 @@ class CRNN(nn.Module):
     x = x.reshape(*x.shape[:2], -1)
     for i, units in enumerate(self.gru_units):
       x = layers.BiGRU(units, name=f"gru{i}", dtype=self.dtype)(x)
-    return self.segment_outputs(layers.at_least_float32(x), log_mel.shape[1], train=train)
+    x = layers.at_least_float32(x)
+    return self.segment_outputs(x, log_mel.shape[1], train=train)
 
   def log_mel(self, inputs: jax.Array) -> jax.Array:
     """Turns either kind of input into a log-mel <float32>[batch, frames, mels]."""

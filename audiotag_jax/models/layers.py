@@ -79,8 +79,7 @@ def frames_mean(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
 def frames_max(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
   """Maximum over the frames of <float>[batch, frames, features], or `valid` ones.
 
-  The first of equal frames gets the gradient: it is chosen by its index, see
-  `largest_cell`.
+  The first of equal frames gets the gradient: see `largest_cell`.
   """
   if valid is not None:
     x = jnp.where(valid[:, None], x, -jnp.inf)

@@ -5,7 +5,6 @@ from functools import partial
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from audiotag_jax.models import layers
 from audiotag_jax.models.panns_layers import (

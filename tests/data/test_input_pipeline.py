@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -126,6 +127,8 @@ def test_cached_log_mels_give_the_same_batches(clips, config, tmp_path, pad):
   folder = epath.Path(next((tmp_path / "data").rglob("clips.csv")).parent)
   whole_set, _ = splits.load_clips(folder)
   cached = log_mels.cache_log_mels(whole_set, folder, config)
+  (params,) = folder.glob("log_mels-*/params.json")
+  assert json.loads(params.read_text())["normalize"] == config.data.normalize
   from_cache = {
     name: dataclasses.replace(split, log_mels=cached) for name, split in clips.items()
   }

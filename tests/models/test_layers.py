@@ -39,6 +39,41 @@ def test_max_pool_is_flax_s(window):
   np.testing.assert_array_equal(layers.max_pool(x, window), expected)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_first_of_equal_cells_gets_the_gradient(jit):
+  # Whole numbers from 0 to 3: most windows hold their maximum more than once.
+  values = np.random.default_rng(0).integers(0, 4, (2, 13, 9, 3))
+  x = jnp.array(values, jnp.float32).at[0, 3, 4, 0].set(jnp.nan)
+
+  def gradient(pool):
+    def weighted_sum(x):
+      pooled = jnp.nan_to_num(pool(x, (2, 2)))
+      return (pooled * jnp.arange(1.0, 1.0 + pooled.size).reshape(pooled.shape)).sum()
+
+    return (jax.jit if jit else lambda f: f)(jax.grad(weighted_sum))(x)
+
+  expected = gradient(lambda x, window: nn.max_pool(x, window, strides=window))
+  np.testing.assert_array_equal(gradient(layers.max_pool), expected)
+  np.testing.assert_array_equal(
+    layers.max_pool(x, (2, 2)), nn.max_pool(x, (2, 2), strides=(2, 2))
+  )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_first_of_equal_frames_gets_the_gradient(jit):
+  x = jnp.array([1.0, 3.0, 2.0, 3.0]).reshape(1, 4, 1)
+  gradient = jax.grad(lambda x: layers.frames_max(x).sum())
+  gradient = (jax.jit if jit else lambda f: f)(gradient)
+  assert gradient(x).ravel().tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+def test_clip_has_no_gradient_at_its_bounds():
+  x = jnp.array([-20.0, 0.0, 3.0, 6.0, 7.0])
+  assert layers.clip(x, 0.0, 6.0).tolist() == [0.0, 0.0, 3.0, 6.0, 6.0]
+  gradient = jax.grad(lambda x: layers.clip(x, 0.0, 6.0).sum())(x)
+  assert gradient.tolist() == [0.0, 0.0, 1.0, 0.0, 0.0]
+
+
 def logit(p):
   return np.log(p) - np.log1p(-p)
 
