@@ -166,8 +166,8 @@ def test_tensorflow_and_onnx_are_imported_when_they_are_needed():
 
 
 def test_a_library_that_is_not_installed_is_named(load, tmp_path, monkeypatch):
-  monkeypatch.setitem(sys.modules, "onnxruntime", None)
-  with pytest.raises(UserError, match="onnxruntime is needed .* pip install -e"):
+  monkeypatch.setitem(sys.modules, "jax2onnx", None)
+  with pytest.raises(UserError, match="jax2onnx is needed .* pip install -e"):
     export.export(load("Cnn6"), tmp_path, ["stablehlo", "onnx"], "waveform")
   assert not list(tmp_path.iterdir())
 
