@@ -1,4 +1,4 @@
-"""Faults of jax releases that setup.cfg keeps out, as small as they were reported.
+"""Faults of jax releases, as small as they were reported.
 
 A gradient or a score computed by such a release is wrong whatever this package does.
 """
@@ -13,7 +13,7 @@ import jaxlib
 import numpy as np
 import pytest
 
-# The fault is then the release's, and setup.cfg is where to keep it out.
+# The fault is then the release's. Python 3.11 has no better one than 0.10.2 yet.
 RELEASE = f"jax {jax.__version__} with jaxlib {jaxlib.__version__}"
 
 pytestmark = pytest.mark.xfail(

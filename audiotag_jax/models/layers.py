@@ -118,7 +118,7 @@ def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
   """Max-pools <float>[batch, frames, mels, channels] in windows side by side.
 
   Equal to nn.max_pool with strides as the window and padding "VALID", in value and in
-  gradient, and faster on a CPU.
+  gradient.
   """
   batch, frames, mels, channels = x.shape
   frames, mels = frames // window[0], mels // window[1]
