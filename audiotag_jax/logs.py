@@ -1,5 +1,6 @@
 """What a person at a terminal gets to read while a command runs."""
 
+import importlib.metadata
 import io
 import logging as python_logging
 import os
@@ -12,6 +13,8 @@ from tqdm import tqdm
 _SHOWN = ("/audiotag_jax/", "/clu/")
 # clu's lines that only say that something was written for TensorBoard.
 _NOT_SHOWN = ("write_audios", "write_images", "write_hparams")
+# Releases of JAX that compute wrong on a CPU in silence, with the report.
+_BAD_JAX = {"0.10.2": "https://github.com/jax-ml/jax/issues/39103"}
 
 
 def show_progress() -> None:
@@ -24,6 +27,19 @@ def show_progress() -> None:
   handler = logging.get_absl_handler()
   handler.addFilter(_is_shown)
   handler.python_handler.setStream(_AboveProgressBars())
+
+
+def warn_of_bad_jax() -> None:
+  """Warns of a release of JAX that computes wrong."""
+  version = importlib.metadata.version("jax")
+  if version in _BAD_JAX:
+    logging.warning(
+      "jax %s computes some sums wrong on a CPU (%s). The models here were compared "
+      "with float64 and are right on it. Python 3.12 and newer get a jax without this "
+      "fault.",
+      version,
+      _BAD_JAX[version],
+    )
 
 
 class _AboveProgressBars(io.TextIOBase):

@@ -46,6 +46,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 @exit_on_user_error
 def main(_) -> None:
   logs.show_progress()
+  logs.warn_of_bad_jax()
   # Imported here, for these take seconds, which a mistyped flag should not cost.
   from audiotag_jax.training import train
 

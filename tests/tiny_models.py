@@ -4,11 +4,13 @@ import dataclasses
 import zlib
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 from audiotag_jax import checkpoint
 from audiotag_jax.frontend.mel import LogMelParams
+from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_described_model
 
 CLASSES = ("Bell", "Rain", "Heavy_rain")
@@ -28,6 +30,15 @@ FIELDS = {
   "Cnn14_DecisionLevelAtt": {"filters": [8, 8], "embedding_dim": 6},
   "LeeNet11": {"filters": [6] * 9, "embedding_dim": 6},
 }
+# Widths of PANNs' CNNs that are narrow, and samples that a model of waveforms can take.
+NARROW = (8, 16, 16, 16, 24, 24)
+NUM_BLOCKS = {"Cnn6": 4, "Cnn10": 4}
+WAVEFORM_SAMPLES = {
+  "LeeNet": 3**9,
+  "DaiNet": 4**7,
+  "Res1dNet": 5 * 4**7,
+  "Wavegram": 5 * 4**6,
+}
 
 
 def describe(architecture: str, **others) -> checkpoint.ModelDescription:
@@ -40,6 +51,20 @@ def describe(architecture: str, **others) -> checkpoint.ModelDescription:
     source={},
   )
   return dataclasses.replace(description, **others)
+
+
+def narrow_panns(name: str, **fields) -> tuple[nn.Module, tuple[int, ...]]:
+  """Returns an architecture of PANNs, narrow where it can be, and a shape of inputs.
+
+  The inputs are waveforms where the model has no front-end but its own, else log-mels.
+  """
+  if name.startswith("Cnn"):
+    fields["filters"] = NARROW[: NUM_BLOCKS.get(name, 6)]
+  model = panns.create(name, **fields)
+  for prefix, num_samples in WAVEFORM_SAMPLES.items():
+    if name.startswith(prefix):
+      return model, (4, num_samples)
+  return model, (4, 70, model.front_end.num_mels)
 
 
 def random_variables(model):

@@ -1,13 +1,14 @@
 """The gradients that training takes, compared with those of the definition.
 
-The definition is the training step itself, op by op in float64 (tests/float64.py), with
-vmap in place of pmap. Compared with it are the step as it is trained, compiled by pmap,
-and the model's loss as a user may differentiate it, compiled by jit.
+The definition is the training step itself, op by op in float64 (tests/op_by_op.py),
+with vmap in place of pmap. Compared with it are the step as it is trained, compiled by
+pmap, and the model's loss as a user may differentiate it, compiled by jit.
 
 In float32, rounding puts a few of a million activations on the other side of a ReLU, or
-takes the other of two nearly equal cells of a maximum. One such flip changes a gradient
-by 1e-3 to 1e-2, more the fewer activations there are. A flip is an accident of a batch,
-and a wrong gradient is not: a case fails if it fails on each of `BATCHES`.
+takes the other of two nearly equal cells of a maximum, and a deep narrow network
+multiplies rounding. So a case may differ from float64 by `ROUNDING_FACTOR` times what
+float32 op by op does. A flip is an accident of a batch, and a wrong gradient is not: a
+case fails if it fails on each of `BATCHES`.
 
 A case compiles for up to a minute. `python -m pytest` runs those of `OFTEN`, and
 `python -m pytest -m '' tests/training/test_gradients.py` runs all.
@@ -17,11 +18,11 @@ import dataclasses
 import functools
 from pathlib import Path
 
-import float64
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import op_by_op
 import optax
 import pytest
 import tiny_models
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 OFTEN = ("mixup and SpecAugment", "max", "Cnn14")
 
 BATCHES = range(3)
+ROUNDING_FACTOR = 3.0
 CLASSES = 5
 
 
@@ -57,11 +59,13 @@ class Bounds:
   cosine: float = 0.9999
   loss: float = 1e-5
 
+  def widened(self, rounding: float) -> "Bounds":
+    """Returns bounds that allow a relative difference that rounding explains."""
+    relative = max(self.relative, ROUNDING_FACTOR * rounding)
+    return Bounds(relative, min(self.cosine, 1.0 - relative**2), self.loss)
+
 
 FLOAT32 = Bounds()
-# Recipes have so many activations that every batch has flips: two float32 programs that
-# round differently differ by 1e-3 to 3e-3.
-FLOAT32_RECIPE = Bounds(relative=5e-3)
 BFLOAT16 = Bounds(relative=0.1, cosine=0.99, loss=1e-2)
 
 
@@ -131,14 +135,15 @@ class Case:
     shape = (self.num_devices, -1)
     return {key: x.reshape(*shape, *x.shape[1:]) for key, x in batch.items()}
 
-  def defined(self, batch):
-    """Loss and gradients of the step op by op, in float64."""
+  def defined(self, batch, dtype=np.float64):
+    """Loss and gradients of the step op by op."""
     tx = keep_gradients()
-    step = self._step(self.model.clone(dtype=jnp.float64), tx, batch["labels"])
+    step = self._step(self.model.clone(dtype=dtype), tx, batch["labels"])
     on_devices = jax.vmap(
       step, in_axes=(None, 0), out_axes=None, axis_name=parallel.AXIS
     )
-    new, metrics = float64.evaluate(on_devices, self._state(tx), self._shard(batch))
+    args = (self._state(tx), self._shard(batch))
+    new, metrics = op_by_op.evaluate(on_devices, *args, dtype=dtype)
     return metrics["loss"], new.opt_state
 
   @functools.cached_property
@@ -221,12 +226,16 @@ def check(
   for seed in BATCHES:
     batch = case.batch(seed)
     defined = case.defined(batch)
-    faults = {}
-    for way in ways:
-      found, worst = compare(getattr(case, way)(batch), defined, bounds)
+    ours = {way: getattr(case, way)(batch) for way in ways}
+    compared = {way: compare(ours[way], defined, bounds) for way in ways}
+    if any(found for found, _ in compared.values()):
+      _, rounding = compare(case.defined(batch, np.float32), defined, bounds)
+      record_property(f"float32 op by op, batch {seed}", rounding)
+      widened = bounds.widened(rounding[0])
+      compared = {way: compare(ours[way], defined, widened) for way in ways}
+    for way, (_, worst) in compared.items():
       record_property(f"{way}, batch {seed}", worst)
-      if found:
-        faults[way] = found
+    faults = {way: found for way, (found, _) in compared.items() if found}
     if not faults:
       return
   raise AssertionError(f"jax {jax.__version__}: {faults}")
@@ -253,6 +262,12 @@ def create(config: ml_collections.ConfigDict) -> nn.Module:
   return create_model(config, num_classes=CLASSES, axis_name=parallel.AXIS)
 
 
+def test_the_default_crnn(record_property):
+  """A maximum's gradient by comparison, under jit, is off by 0.9 at this size."""
+  config = config_lib.get_config()
+  check(Case(config, create(config), (4, 202, 64)), record_property)
+
+
 # The recipes of CRNNs; crnn_study has crnn_fsd50k's model and shape, crnn_demo_study
 # has crnn_demo's. crnn_fsd50k's 64 clips would take minutes and 20 GB in float64.
 RECIPES = {
@@ -269,7 +284,7 @@ def test_crnn_at_its_recipe_s_shape(recipe, record_property):
   clip_samples = round(config.data.clip_s * config.frontend.sample_rate_hz)
   num_frames = 1 + clip_samples // config.frontend.hop_samples
   shape = (RECIPES[recipe], num_frames, config.frontend.num_mels)
-  check(Case(config, create(config), shape), record_property, FLOAT32_RECIPE)
+  check(Case(config, create(config), shape), record_property)
 
 
 SETTINGS = {
@@ -335,26 +350,9 @@ def test_crnn_on_devices_in_parts(
   check(case, record_property, ways=("trained", "jitted")[: 1 + whole])
 
 
-# Narrow where they can be; a front-end of its own has another number of mel bands.
-NARROW = (8, 16, 16, 16, 24, 24)
-NUM_BLOCKS = {"Cnn6": 4, "Cnn10": 4}
-WAVEFORM_SAMPLES = {
-  "LeeNet": 3**9,
-  "DaiNet": 4**7,
-  "Res1dNet": 5 * 4**7,
-  "Wavegram": 5 * 4**6,
-}
-
-
 def create_panns(name: str, **fields) -> tuple[nn.Module, tuple[int, ...]]:
-  """Returns an architecture of PANNs and a shape of inputs for it."""
-  if name.startswith("Cnn"):
-    fields["filters"] = NARROW[: NUM_BLOCKS.get(name, 6)]
-  model = panns.create(name, num_classes=CLASSES, axis_name=parallel.AXIS, **fields)
-  for prefix, num_samples in WAVEFORM_SAMPLES.items():
-    if name.startswith(prefix):
-      return model, (4, num_samples)
-  return model, (4, 70, model.front_end.num_mels)
+  fields |= {"num_classes": CLASSES, "axis_name": parallel.AXIS}
+  return tiny_models.narrow_panns(name, **fields)
 
 
 @pytest.mark.parametrize("name", mark(panns.ARCHITECTURES))

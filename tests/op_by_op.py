@@ -1,8 +1,8 @@
-"""Functions of JAX evaluated by their definition: op by op, in float64, in numpy.
+"""Functions of JAX evaluated by their definition: op by op, in numpy.
 
-A compiled program computes in float32, fuses operations and computes some of them
-twice. Here numpy computes each operation once and alone. JAX computes what numpy has no
-single function for (random bits, window poolings), also one operation at a time.
+A compiled program fuses operations, and computes some of them twice. Here numpy
+computes each operation once and alone, in float64 or in float32. JAX computes what has
+no single function in numpy (random bits, window poolings), also one by one.
 """
 
 import math
@@ -20,29 +20,32 @@ from jax.extend import core
 DRAWS = ("bernoulli", "beta", "randint", "uniform")
 
 
-def evaluate(function: Callable, *args: Any) -> Any:
-  """Returns function(*args), every float32 in it a float64.
+def evaluate(function: Callable, *args: Any, dtype: Any = np.float64) -> Any:
+  """Returns function(*args), every float32 in it a `dtype`.
 
   Convolutions of Flax are sums of products. Random draws are those of float32.
 
   Args:
     function: a pure function of trees of arrays.
-    *args: its arguments; their float32 arrays become float64.
+    *args: its arguments; their float32 arrays become `dtype`.
+    dtype: np.float64 or np.float32.
   """
-  args = jax.tree.map(_in_float64, args)
+  is_wide = dtype == np.float64
+  args = jax.tree.map(lambda x: _cast(x, dtype), args)
   with (
-    jax.enable_x64(True),
+    jax.enable_x64(is_wide),
     mock.patch.multiple(jax.random, **_draws_of_float32()),
     nn.intercept_methods(_conv_by_products),
   ):
     jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
     outputs = _evaluate(jaxpr.jaxpr, jaxpr.consts, jax.tree.leaves(args))
+    outputs = [np.asarray(x) for x in outputs]
   return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
 
-def _in_float64(x: Any) -> np.ndarray:
+def _cast(x: Any, dtype: Any) -> np.ndarray:
   x = np.asarray(x)
-  return x.astype(np.float64) if x.dtype == np.float32 else x
+  return x.astype(dtype) if x.dtype == np.float32 else x
 
 
 def _draws_of_float32() -> dict[str, Callable]:
@@ -117,7 +120,9 @@ def _apply(eqn: core.JaxprEqn, args: list) -> list[Any]:
   """Computes an operation, or those of a function that is called."""
   name, params = eqn.primitive.name, eqn.params
   if name == "scan":
-    return _scan(params, args)
+    return _scan(eqn, args)
+  if name == "random_bits":
+    return [_random_bits(params, *args)]
   for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
     if key in params:
       called = params[key]
@@ -133,10 +138,37 @@ def _is_key(x: Any) -> bool:
   return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _scan(params: dict, args: list) -> list[np.ndarray]:
-  num_consts, num_carry = params["num_consts"], params["num_carry"]
+def _random_bits(params: dict, keys: jax.Array) -> np.ndarray:
+  """Draws bits as the start of a longer draw: most shapes share a compiled program.
+
+  JAX's partitionable Threefry computes each draw from the key and its position.
+  """
+  assert jax.config.jax_threefry_partitionable
+  size = math.prod(params["shape"])
+  longer, dtype = 1 << max(20, (size - 1).bit_length()), f"uint{params['bit_width']}"
+  bits = [
+    np.asarray(jax.random.bits(key, longer, dtype))[:size] for key in keys.ravel()
+  ]
+  return np.reshape(bits, (*keys.shape, *params["shape"]))
+
+
+def _scan(eqn: core.JaxprEqn, args: list) -> list[np.ndarray]:
+  """Runs a loop over the first axis of the sequences among its inputs.
+
+  Inputs are constants, carried values and sequences; outputs are carried values and
+  sequences. A sequence has one axis more than its items, the loop's body has the items.
+  Releases of jax name the counts otherwise.
+  """
+
+  def num_sequences(whole: list, items: list) -> int:
+    return sum(x.aval.ndim > item.aval.ndim for x, item in zip(whole, items))
+
+  params, body = eqn.params, eqn.params["jaxpr"]
+  num_xs = num_sequences(eqn.invars, body.jaxpr.invars)
+  num_carry = len(eqn.outvars) - num_sequences(eqn.outvars, body.jaxpr.outvars)
+  num_consts = len(args) - num_carry - num_xs
   consts, carry = args[:num_consts], args[num_consts : num_consts + num_carry]
-  xs, body = args[num_consts + num_carry :], params["jaxpr"]
+  xs = args[num_consts + num_carry :]
   steps = range(params["length"])
   ys = []
   for i in reversed(steps) if params["reverse"] else steps:
