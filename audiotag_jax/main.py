@@ -6,8 +6,7 @@ python -m audiotag_jax.main --config=configs/crnn_demo.py --workdir=runs/crnn_de
 from absl import app, flags
 from ml_collections import config_flags
 
-from audiotag_jax import config as config_lib
-from audiotag_jax import logs
+from audiotag_jax import logs, recipes
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -27,7 +26,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   """Parses the command line and checks it; a wrong recipe or key is one line."""
   try:
     args = flags.FLAGS(argv)
-    config_lib.validate(_CONFIG.value)
+    recipes.validate(_CONFIG.value)
     return args
   except OSError as error:
     raise UserError(

@@ -16,8 +16,7 @@ import benchmark_tag
 import numpy as np
 from benchmark_report import report, timed
 
-from audiotag_jax import config as config_lib
-from audiotag_jax import logs
+from audiotag_jax import logs, recipes
 from audiotag_jax.errors import exit_on_user_error
 
 NUM_STEPS = 10
@@ -161,7 +160,7 @@ def main() -> None:
   if args.part == "tag":
     benchmark_tag.benchmark()
     return
-  config = config_lib.read_recipe(args.config)
+  config = recipes.read_recipe(args.config)
   print(f"{'':<34}{'ours':>10}{'peer':>10}{'ratio':>8}")
   with tempfile.TemporaryDirectory() as data_dir:
     clips = benchmark_prepare(config, args.source, data_dir)

@@ -10,8 +10,7 @@ class to look at and listen to, clips.csv, duplicates.csv and summary.json.
 import argparse
 from pathlib import Path
 
-from audiotag_jax import config as config_lib
-from audiotag_jax import logs
+from audiotag_jax import logs, recipes
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
@@ -46,8 +45,8 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
   args, overrides = parse_args()
   logs.show_progress()
-  config = config_lib.read_recipe(args.config, overrides)
-  config_lib.validate(config)
+  config = recipes.read_recipe(args.config, overrides)
+  recipes.validate(config)
   try:
     args.output.mkdir(parents=True, exist_ok=True)
   except OSError as error:

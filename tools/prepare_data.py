@@ -11,7 +11,7 @@ import ml_collections
 from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax import logs
+from audiotag_jax import logs, recipes
 from audiotag_jax.data import download
 from audiotag_jax.errors import UserError, exit_on_user_error
 
@@ -21,7 +21,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     description=__doc__.splitlines()[0],
     epilog="with --beam_runner, all other options are handed to Beam",
   )
-  parser.add_argument("dataset", choices=config_lib.CHOICES["data.dataset"])
+  parser.add_argument("dataset", choices=recipes.CHOICES["data.dataset"])
   parser.add_argument(
     "--source", "--csv", default="", help="the data: a folder or, of a manifest, a csv"
   )
@@ -78,7 +78,7 @@ def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
   """The config that main.py would prepare the same data set by."""
   config = config_lib.get_config()
   if args.log_mels_for:
-    config = config_lib.read_recipe(args.log_mels_for)
+    config = recipes.read_recipe(args.log_mels_for)
     config.data.cache_log_mels = True
   else:
     config.frontend.sample_rate_hz = args.sample_rate_hz
@@ -87,7 +87,7 @@ def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
   config.data.source_dir = args.source
   for name in ("audio_dir", "label_separator", "fold", "data_dir", "allow_missing"):
     config.data[name] = getattr(args, name)
-  config_lib.validate(config)
+  recipes.validate(config)
   return config
 
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from audiotag_jax import config as config_lib
+from audiotag_jax import recipes
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 # The repository, as one names it from where one stands.
@@ -166,7 +166,7 @@ def check(run: Run, made_before: Path | None = None) -> None:
   path = run.workdir / "config.json"
   if path.exists():
     old, new = json.loads(path.read_text()), json.loads(config.to_json())
-    changes = config_lib.changed_keys(old, new)
+    changes = recipes.changed_keys(old, new)
     if changes:
       raise UserError(
         f"{run.workdir} was made with another config: {'; '.join(changes)}. Give "
@@ -180,9 +180,9 @@ def read_config(run: Run) -> ml_collections.ConfigDict:
   Raises:
     UserError: there is no such recipe or key, or a value makes no sense.
   """
-  config = config_lib.read_recipe(run.recipe, run.overrides)
+  config = recipes.read_recipe(run.recipe, run.overrides)
   try:
-    config_lib.validate(config)
+    recipes.validate(config)
   except UserError as error:
     raise UserError(f"{run.recipe}: {error}") from error
   return config

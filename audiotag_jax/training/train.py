@@ -17,8 +17,7 @@ from absl import logging
 from clu import metric_writers, parameter_overview, periodic_actions
 from tqdm import tqdm
 
-from audiotag_jax import checkpoint, files, parallel
-from audiotag_jax import config as config_lib
+from audiotag_jax import checkpoint, files, parallel, recipes
 from audiotag_jax.data import input_pipeline, splits
 from audiotag_jax.data.prepare import load_splits
 from audiotag_jax.errors import UserError
@@ -152,7 +151,7 @@ def _check_unchanged(path: Path, new: Any) -> None:
   if not path.exists():
     return
   old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
-  changes = config_lib.changed_keys(old, new)
+  changes = recipes.changed_keys(old, new)
   if changes:
     raise UserError(
       f"{path.parent} was made with another {path.stem}: {'; '.join(changes)}. "
@@ -230,7 +229,7 @@ def train(run: Run, state: steps.TrainState) -> None:
 
 def hparams(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """The config as TensorBoard takes it: flat, and tuples as text."""
-  flat = config_lib.flatten(config.to_dict())
+  flat = recipes.flatten(config.to_dict())
   return {k: str(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 

@@ -10,9 +10,6 @@ import pytest
 
 from tools import study
 
-# How ml_collections loads a recipe.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
 from audiotag_jax import config as config_lib

@@ -1,9 +1,9 @@
-"""Fine-tuning from PANNs on the demo set, as two CPU cores can afford it.
+"""CNN6 of PANNs, fine-tuned on the demo set, as two CPU cores can afford it.
 
-It takes CNN6, the smallest of the CNNs, and trains its last layers alone.
+CNN6 is the smallest of the CNNs, and its last layers alone are trained.
 
 python tools/convert_panns.py --checkpoint='Cnn6_mAP=0.343.pth' --output=models/cnn6
-python -m audiotag_jax.main --config=configs/cnn14_demo.py --workdir=runs/cnn14_demo
+python -m audiotag_jax.main --config=configs/cnn6_demo.py --workdir=runs/cnn6_demo
 """
 
 from audiotag_jax import config as config_lib
