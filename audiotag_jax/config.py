@@ -120,7 +120,7 @@ def _model() -> ml_collections.ConfigDict:
   """The model."""
   model = ml_collections.ConfigDict()
   # "crnn", or an architecture of PANNs: Cnn14, Cnn10, ResNet38, MobileNetV2, … (all of
-  # them: models/panns.py).
+  # them: panns/architectures.py).
   model.name = "crnn"
   # Type that is computed in; parameters and logits are float32 throughout.
   model.dtype = "float32"

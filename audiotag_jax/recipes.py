@@ -22,7 +22,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from audiotag_jax.errors import UserError
-from audiotag_jax.panns.tables import CNN_BLOCKS
+from audiotag_jax.panns.architectures import CNN_BLOCKS
 
 CHOICES = {
   "model.dtype": ("float32", "bfloat16"),

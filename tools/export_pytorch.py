@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError, exit_on_user_error
 from audiotag_jax.frontend import mel
-from audiotag_jax.panns import convert, fixed, tables
+from audiotag_jax.panns import architectures, convert, fixed, tables
 
 
 def export(directory: Path, output: Path, *, overwrite: bool = False) -> str:
@@ -38,8 +38,8 @@ def export(directory: Path, output: Path, *, overwrite: bool = False) -> str:
   rest = fixed.matrices(front_end.fft_samples, mel.mel_matrix(front_end))
   rest |= variables.pop("pytorch", {})
   widths = {}
-  if name in tables.CNN_BLOCKS:
-    widths = {key: description.fields[key] for key in tables.WIDTHS}
+  if name in architectures.CNN_BLOCKS:
+    widths = {key: description.fields[key] for key in architectures.WIDTHS}
   table = tables.TABLES[name](len(description.class_names), **widths)
   try:
     state_dict = convert.to_pytorch(variables, table, rest)

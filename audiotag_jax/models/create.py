@@ -12,7 +12,7 @@ from audiotag_jax.checkpoint import ModelDescription
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.models import crnn, layers, panns
-from audiotag_jax.panns.tables import WIDTHS
+from audiotag_jax.panns.architectures import WIDTHS
 
 
 def create_model(

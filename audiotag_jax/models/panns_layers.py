@@ -54,7 +54,7 @@ class PannsModel(nn.Module):
 
   num_classes: int
   front_end: mel.LogMelParams
-  embedding_dim: int = 2048
+  embedding_dim: int
   conv_dropout: float = 0.2
   dropout: float = 0.5
   spec_augment: layers.SpecAugment | None = None

@@ -16,7 +16,7 @@ from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.models.create import create_model, described_fields
-from audiotag_jax.panns.tables import CNN_BLOCKS, WIDTHS
+from audiotag_jax.panns.architectures import CNN_BLOCKS, WIDTHS
 from audiotag_jax.training.steps import TrainState
 
 # Layers whose shapes follow from the number of classes.

@@ -14,7 +14,7 @@ from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import described_fields
-from audiotag_jax.panns import tables
+from audiotag_jax.panns.architectures import CNN_BLOCKS
 from tools import convert_panns, export_pytorch
 
 SLIM = {"filters": (2, 3, 4, 5), "embedding_dim": 6}
@@ -74,9 +74,9 @@ def test_a_model_made_here_loads_strictly_and_scores_the_same(
   np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", tables.CNN_BLOCKS)
+@pytest.mark.parametrize("name", CNN_BLOCKS)
 def test_other_widths_come_back_as_they_were(name, tmp_path):
-  filters = tuple(range(2, 2 + tables.CNN_BLOCKS[name]))
+  filters = tuple(range(2, 2 + CNN_BLOCKS[name]))
   _, variables = save_own(tmp_path / "own", 2, name, filters=filters, embedding_dim=6)
   export_pytorch.export(tmp_path / "own", tmp_path / "x.pth")
   convert_panns.convert_file(

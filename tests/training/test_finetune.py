@@ -6,6 +6,7 @@ from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import described_fields
+from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import train
 
 FILTERS = (4, 4, 8, 8)
@@ -14,9 +15,9 @@ FILTERS = (4, 4, 8, 8)
 @pytest.fixture
 def config(tiny_config, tmp_path, monkeypatch):
   """A Cnn6 of few filters, to be fine-tuned from a model directory of 5 classes."""
-  module, fields, front_end = panns.ARCHITECTURES["Cnn6"]
-  small = fields | {"filters": FILTERS, "embedding_dim": 6}
-  monkeypatch.setitem(panns.ARCHITECTURES, "Cnn6", (module, small, front_end))
+  row = ARCHITECTURES["Cnn6"]
+  small = row.fields | {"filters": FILTERS, "embedding_dim": 6}
+  monkeypatch.setitem(ARCHITECTURES, "Cnn6", row._replace(fields=small))
   config = tiny_config
   config.model.name = "Cnn6"
   config.train.warmup_share = 0.0

@@ -32,6 +32,7 @@ from audiotag_jax import parallel, recipes
 from audiotag_jax.data import augment
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_model
+from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import finetune, losses, optim, steps
 
 # The cases that every run of the tests has; the others are marked as exhaustive.
@@ -355,7 +356,7 @@ def create_panns(name: str, **fields) -> tuple[nn.Module, tuple[int, ...]]:
   return model, (4, 70, model.front_end.num_mels)
 
 
-@pytest.mark.parametrize("name", mark(panns.ARCHITECTURES))
+@pytest.mark.parametrize("name", mark(ARCHITECTURES))
 def test_panns(name, record_property):
   model, shape = create_panns(name)
   check(Case(config_lib.get_config(), model, shape), record_property)
