@@ -180,6 +180,11 @@ def _override(
   config: ml_collections.ConfigDict, overrides: Sequence[str]
 ) -> ml_collections.ConfigDict:
   """Sets keys as flags say, each to a value of its own type."""
+  flat = flatten(config.to_dict())
+  for override in overrides:
+    value = flat.get(override.partition("config.")[2], False)
+    if "=" not in override and not isinstance(value, bool):
+      raise ValueError(f"{override} has no value: write {override}=VALUE")
   argv = ["recipe", *overrides]
   values = flags.FlagValues()
   flag = config_flags.DEFINE_config_dict(

@@ -328,7 +328,9 @@ def test_overrides_have_the_types_of_the_recipe_s_values():
     ("--config.trian.num_steps=3", "has no key .*trian"),
     ("--config.train.num_steps=many", "train.num_steps=many"),
     ("--config.train.num_steps=1.5", "train.num_steps=1.5"),
-    ("--config.train.num_steps", "value .*config.train.num_steps"),
+    ("--config.train.num_steps", "config.train.num_steps has no value: write --config"),
+    ("--config.data.source_dir", "config.data.source_dir has no value"),
+    ("--config.trian.profile", "has no key .*trian"),
     ("--config.train=3", "config.train"),
   ],
 )

@@ -57,7 +57,7 @@ def test_recordings_are_tagged(run, tmp_path):
   )
   assert (done.returncode, done.stderr) == (0, "")
   assert json.loads(done.stdout)["tags"]
-  assert "Try --helpfull" in run("tools/convert_panns.py", "--help").stdout
+  assert "usage: convert_panns.py" in run("tools/convert_panns.py", "--help").stdout
 
 
 def test_stablehlo_is_exported_and_tensorflow_is_named(run, tmp_path):
