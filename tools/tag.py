@@ -17,11 +17,11 @@ import soundfile
 from tag_output import EVENT_FORMATS, FORMATS, Output, Tagged
 from tqdm import tqdm
 
-from audiotag_jax.data.audio_io import AudioError
+from audiotag_jax.audio.files import AudioError
+from audiotag_jax.audio.streams import AudioStream
 from audiotag_jax.errors import UserError, exit_on_user_error
 from audiotag_jax.inference import Tagger
 from audiotag_jax.inference.events import Event, find_events
-from audiotag_jax.inference.streams import AudioStream
 
 SOME_NOT_TAGGED = 3  # the exit code
 # What a folder is searched for: what libsndfile reads, and what often needs ffmpeg.

@@ -17,10 +17,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from audiotag_jax.audio.waveforms import INT16_SCALE
 from audiotag_jax.data import noise, sampling, splits
 from audiotag_jax.frontend import logmel_tf, mel
-
-INT16_SCALE = 2.0**-15
 
 
 @dataclasses.dataclass(frozen=True)

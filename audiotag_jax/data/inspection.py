@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from tqdm import tqdm
 
-from audiotag_jax.data import audio_io
+from audiotag_jax.audio import files as audio_files
 from audiotag_jax.data.source import SPLITS, Clip, Source
 from audiotag_jax.errors import UserError
 
@@ -129,7 +129,7 @@ def inspect_source(source: Source) -> Inspection:
   clips = source.clips
   measures, failed = np.zeros(len(clips), MEASURES), {}
   for position, result in enumerate(_measure_all(clips)):
-    if isinstance(result, audio_io.AudioError):
+    if isinstance(result, audio_files.AudioError):
       failed[position] = str(result)
     else:
       measures[position] = result
@@ -148,13 +148,13 @@ def inspect_source(source: Source) -> Inspection:
   return Inspection(source, labels, split, measures, failed)
 
 
-def _measure_all(clips: Sequence[Clip]) -> Iterator[tuple | audio_io.AudioError]:
+def _measure_all(clips: Sequence[Clip]) -> Iterator[tuple | audio_files.AudioError]:
   """Yields each clip's measures, or why there are none, in order."""
 
-  def measure_clip(clip: Clip) -> tuple | audio_io.AudioError:
+  def measure_clip(clip: Clip) -> tuple | audio_files.AudioError:
     try:
-      return measure(*audio_io.decode(clip.audio, clip.start_s, clip.end_s))
-    except audio_io.AudioError as error:
+      return measure(*audio_files.decode(clip.audio, clip.start_s, clip.end_s))
+    except audio_files.AudioError as error:
       return error
 
   with (

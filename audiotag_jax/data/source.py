@@ -6,13 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from etils import epath
 
+from audiotag_jax.audio.files import AudioFile
 from audiotag_jax.data.archives import Member
 
 SPLITS = ("train", "val", "eval")
 NUM_STATS = 32
-
-# A clip's audio: a file of any file system that etils reads, or a member of an archive.
-AudioFile = epath.Path | Member
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import soxr
 from PIL import Image
 from tqdm import tqdm
 
-from audiotag_jax.data import audio_io, inspection
+from audiotag_jax.audio import files as audio_files
+from audiotag_jax.data import inspection
 from audiotag_jax.data.inspection import Inspection
 from audiotag_jax.data.source import SPLITS
 from audiotag_jax.evaluation.page import Html, Section
@@ -126,7 +127,7 @@ def contact_sheet(
 def tile(inspected: Inspection, params: LogMelParams, i: int) -> str:
   """Returns a clip's picture, player and caption, as HTML."""
   clip = inspected.source.clips[i]
-  waveform = audio_io.read_audio(
+  waveform = audio_files.read_audio(
     clip.audio, params.sample_rate_hz, clip.start_s, clip.end_s
   )
   duration_s = len(waveform) / params.sample_rate_hz

@@ -10,7 +10,8 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from audiotag_jax.data import perturb, splits
+from audiotag_jax.audio import perturb
+from audiotag_jax.data import splits
 from audiotag_jax.evaluation import evaluate
 
 SNRS_DB = (20, 10, 0)
@@ -24,7 +25,7 @@ class Condition:
   """What is done to every recording of a split.
 
   Attributes:
-    perturbation: a function of data/perturb.py, or None to leave recordings alone.
+    perturbation: a function of audio/perturb.py, or None to leave recordings alone.
     max_s: the length that it cuts recordings to, or None if they keep theirs.
   """
 

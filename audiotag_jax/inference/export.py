@@ -30,9 +30,9 @@ from jax.interpreters import partial_eval
 from tqdm import tqdm
 
 from audiotag_jax import files
+from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import USE_ANOTHER_PYTHON, WITH_TENSORFLOW, UserError
 from audiotag_jax.frontend import logmel_jax, mel
-from audiotag_jax.inference import waveforms
 from audiotag_jax.inference.tagger import Tagger
 
 INPUTS = ("waveform", "log_mel")

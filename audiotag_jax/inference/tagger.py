@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from audiotag_jax import checkpoint
+from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
-from audiotag_jax.inference import cpu_convs, masking, waveforms
+from audiotag_jax.inference import cpu_convs, masking
 from audiotag_jax.models.create import create_described_model
 
 # The longest clips that a program takes, one each.

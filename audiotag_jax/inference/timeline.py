@@ -9,10 +9,10 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from audiotag_jax import files
+from audiotag_jax.audio.waveforms import windows
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import logmel_jax, mel
 from audiotag_jax.inference.tagger import Tagger
-from audiotag_jax.inference.waveforms import windows
 
 # More columns than these a picture does not show.
 MAX_COLUMNS = 2048

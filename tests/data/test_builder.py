@@ -66,7 +66,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
   whole = contents(prepare_set(fsd50k_dir, tmp_path / "whole").folder)
   monkeypatch.setattr(builder, "SHARD_CLIPS", 4)
   in_shards = contents(prepare_set(fsd50k_dir, tmp_path / "in_shards").folder)
-  decode, decoded = builder.audio_io.read_audio, []
+  decode, decoded = builder.audio_files.read_audio, []
 
   def die_at_the_tenth(audio, *args):
     decoded.append(audio.name)
@@ -75,7 +75,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
     return decode(audio, *args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(builder.audio_io, "read_audio", die_at_the_tenth)
+    patch.setattr(builder.audio_files, "read_audio", die_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):
       prepare_set(fsd50k_dir, tmp_path / "killed")
   assert not list((tmp_path / "killed").rglob("dataset_info.json"))
@@ -85,7 +85,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
     return decode(audio, *args)
 
   decoded.clear()
-  monkeypatch.setattr(builder.audio_io, "read_audio", count)
+  monkeypatch.setattr(builder.audio_files, "read_audio", count)
   assert contents(prepare_set(fsd50k_dir, tmp_path / "killed").folder) == in_shards
   # The two shards of four that were whole are not decoded again.
   assert len(decoded) == 25 - 8

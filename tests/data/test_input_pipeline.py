@@ -7,6 +7,7 @@ import soundfile
 from etils import epath
 
 from audiotag_jax import config as config_lib
+from audiotag_jax.audio.waveforms import INT16_SCALE
 from audiotag_jax.data import (
   builder,
   fsd50k,
@@ -290,7 +291,7 @@ def test_a_recording_is_perturbed_before_it_is_normalised_and_cut(clips, config)
   for clip, fname in enumerate(split.fname):
     recording = heard[fname]
     assert len(recording) == split.num_samples[clip]
-    counts = recording / input_pipeline.INT16_SCALE
+    counts = recording / INT16_SCALE
     np.testing.assert_array_equal(counts, np.rint(counts))
     assert 0.3 < np.abs(recording).max() < 1.0
     start = max(0, len(recording) - 8_000) // 2

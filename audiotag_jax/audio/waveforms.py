@@ -1,4 +1,4 @@
-"""Waveforms as users have them, made ready for a model (numpy)."""
+"""Waveforms in numpy: checked, scaled, mixed to mono, resampled and cut."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -6,11 +6,29 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
-from audiotag_jax.data.audio_io import find_fault
 from audiotag_jax.errors import UserError
 
 # What an integer type's samples are divided by; uint8 has its zero at 128, as in WAV.
 FULL_SCALES = {"int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
+INT16_MAX = 2**15 - 1
+INT16_SCALE = np.float32(2.0**-15)
+# Some files hold 32-bit integers as floats; a larger value is not audio.
+MAX_PEAK = 2.0**32
+
+
+def find_fault(samples: np.ndarray) -> str:
+  """Returns why samples are invalid, worded to follow "the waveform"; empty if valid.
+
+  Args:
+    samples: <float>[...], at least one.
+  """
+  peak = float(max(samples.max(), -samples.min()))  # NaN if any sample is
+  if not np.isfinite(peak):
+    num_bad = samples.size - np.isfinite(samples).sum()
+    return f"has {num_bad} samples that are not finite"
+  if peak > MAX_PEAK:
+    return f"has samples as large as {peak:.1g}, where full scale is 1"
+  return ""
 
 
 def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.ndarray:
@@ -21,8 +39,7 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
       [samples, channels] or [channels, samples]: of two axes the shorter one is the
       channels, and of two equal ones the second.
     sample_rate_hz: its rate.
-    wanted_hz: the rate wanted; soxr's HQ low-pass keeps what lies above half of it
-      from folding back.
+    wanted_hz: the rate wanted; see `resample`.
 
   Returns:
     <float32>[samples], at least one.
@@ -51,12 +68,50 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
     raise UserError(f"the waveform {fault}")
   if waveform.ndim == 2:
     waveform = waveform.mean(axis=1 if waveform.shape[1] <= waveform.shape[0] else 0)
-  mono = waveform.astype(np.float32)
-  if sample_rate_hz == wanted_hz:
-    return mono
-  resampled = soxr.resample(mono, sample_rate_hz, wanted_hz, quality="HQ")
-  # A clip shorter than the low-pass may come out empty: it stays one sample long.
-  return resampled if len(resampled) else mono.mean(keepdims=True)
+  return resample(waveform.astype(np.float32), sample_rate_hz, wanted_hz)
+
+
+def resample(waveform: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
+  """Resamples a waveform <float32>[samples] of at least one sample, which remains.
+
+  soxr's HQ low-pass keeps what is above half of `to_hz` from folding back.
+  """
+  if from_hz == to_hz:
+    return waveform
+  resampled = soxr.resample(waveform, from_hz, to_hz, quality="HQ")
+  # A clip shorter than the low-pass may come out empty.
+  return resampled if len(resampled) else waveform.mean(keepdims=True)
+
+
+def resample_blocks(
+  blocks: Iterable[np.ndarray], from_hz: float, to_hz: float
+) -> Iterator[np.ndarray]:
+  """Resamples a waveform as `resample` does, block by block <float32>[samples]."""
+  if from_hz == to_hz:
+    yield from blocks
+    return
+  stream = soxr.ResampleStream(from_hz, to_hz, 1, quality="HQ")
+  num_samples, num_given, total = 0, 0, 0.0
+  for block in blocks:
+    num_samples += len(block)
+    total += float(block.sum())
+    resampled = stream.resample_chunk(block)
+    num_given += len(resampled)
+    yield resampled
+  rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+  yield rest
+  if num_samples and not num_given + len(rest):
+    yield np.array([total / num_samples], np.float32)
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+  """Quantises a waveform <float32>[samples] to <int16>[samples].
+
+  One beyond full scale (float files, or the ringing of a resampled square wave) is
+  scaled down to it as a whole, so that nothing is clipped.
+  """
+  peak = max(1.0, float(np.abs(waveform).max()))
+  return np.rint(waveform * (INT16_MAX / peak)).astype(np.int16)
 
 
 def normalize(waveform: np.ndarray, kind: str) -> np.ndarray:

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from etils import epath
 
-from audiotag_jax.data import archives, audio_io
+from audiotag_jax.audio import files as audio_files
+from audiotag_jax.data import archives
 
 pytestmark = pytest.mark.usefixtures("path_without_ffmpeg")
 
@@ -57,7 +58,7 @@ def encode(ffmpeg, source, path, *options):
 def test_a_tone_keeps_its_pitch_level_and_length(folder, subtype, rate_hz):
   path = folder / "tone.wav"
   soundfile.write(path, sine(440, rate_hz), rate_hz, subtype=subtype)
-  waveform = audio_io.read_audio(path, 32_000)
+  waveform = audio_files.read_audio(path, 32_000)
   assert waveform.dtype == np.float32
   assert abs(len(waveform) - 32_000) <= 1
   middle = slice(4_000, 28_000)
@@ -68,7 +69,7 @@ def test_a_tone_keeps_its_pitch_level_and_length(folder, subtype, rate_hz):
 def test_what_lies_above_the_new_nyquist_does_not_fold_back(folder):
   path = folder / "tone.wav"
   soundfile.write(path, sine(15_000, 44_100), 44_100)
-  waveform = audio_io.read_audio(path, 16_000)
+  waveform = audio_files.read_audio(path, 16_000)
   assert np.abs(waveform[1_000:-1_000]).max() < 1e-3  # 54 dB below the tone
 
 
@@ -77,15 +78,15 @@ def test_channels_are_averaged(folder, count):
   path = folder / "many.wav"
   channels = np.stack([sine(100 * (i + 1), 16_000) for i in range(count)], axis=1)
   soundfile.write(path, channels, 16_000, subtype="FLOAT")
-  assert audio_io.decode(path)[0].shape == (16_000, count)
-  waveform = audio_io.read_audio(path, 16_000)
+  assert audio_files.decode(path)[0].shape == (16_000, count)
+  waveform = audio_files.read_audio(path, 16_000)
   np.testing.assert_allclose(waveform, channels.mean(axis=1), atol=1e-6)
 
 
 def test_one_sample_stays_one_sample(folder):
   path = folder / "one.wav"
   soundfile.write(path, np.array([0.25]), 44_100, subtype="FLOAT")
-  assert len(audio_io.read_audio(path, 16_000)) == 1
+  assert len(audio_files.read_audio(path, 16_000)) == 1
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_one_sample_stays_one_sample(folder):
 )
 def test_a_name_does_not_matter(folder, name):
   soundfile.write(folder / name, sine(440, 16_000), 16_000, format="FLAC")
-  assert len(audio_io.read_audio(folder / name, 16_000)) == 16_000
+  assert len(audio_files.read_audio(folder / name, 16_000)) == 16_000
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
@@ -102,28 +103,28 @@ def test_a_part_is_what_the_whole_has_there(folder, ending):
   path = folder / f"tone.{ending}"
   tones = np.concatenate([sine(300, 16_000, 2), sine(700, 16_000, 2)])
   soundfile.write(path, tones, 16_000)
-  whole, _ = audio_io.decode(path)
-  part, rate_hz = audio_io.decode(path, 1.25, 3.5)
+  whole, _ = audio_files.decode(path)
+  part, rate_hz = audio_files.decode(path, 1.25, 3.5)
   assert rate_hz == 16_000
   np.testing.assert_array_equal(part, whole[20_000:56_000])
-  rest, _ = audio_io.decode(path, 3.0)
+  rest, _ = audio_files.decode(path, 3.0)
   np.testing.assert_allclose(rest, whole[48_000:], atol=1e-6)
 
 
 def test_a_part_that_ends_beyond_the_file_is_what_there_is(folder):
   path = folder / "tone.wav"
   soundfile.write(path, sine(440, 16_000), 16_000)
-  assert len(audio_io.decode(path, 0.75, 9.0)[0]) == 4_000
-  assert len(audio_io.decode(path, 0.75, float("inf"))[0]) == 4_000
+  assert len(audio_files.decode(path, 0.75, 9.0)[0]) == 4_000
+  assert len(audio_files.decode(path, 0.75, float("inf"))[0]) == 4_000
 
 
 def test_a_part_of_ten_hours_is_read_and_the_whole_is_refused(folder):
   path = folder / "day.wav"
   write_sparse_wav(path, 2 * 16_000 * 36_000)
-  waveform = audio_io.read_audio(path, 16_000, 35_990.0, 35_992.0)
+  waveform = audio_files.read_audio(path, 16_000, 35_990.0, 35_992.0)
   assert len(waveform) == 32_000
-  with pytest.raises(audio_io.AudioError) as info:
-    audio_io.read_audio(path, 16_000)
+  with pytest.raises(audio_files.AudioError) as info:
+    audio_files.read_audio(path, 16_000)
   assert str(info.value) == (
     "is 36000.0 s long, more than 600: cut it with start_s and end_s"
   )
@@ -132,10 +133,10 @@ def test_a_part_of_ten_hours_is_read_and_the_whole_is_refused(folder):
 def test_600_seconds_are_the_longest_clip(folder):
   path = folder / "long.wav"
   write_sparse_wav(path, 2 * 100 * 600, rate_hz=100)
-  assert len(audio_io.decode(path)[0]) == 60_000
+  assert len(audio_files.decode(path)[0]) == 60_000
   write_sparse_wav(path, 2 * 100 * 601, rate_hz=100)
-  with pytest.raises(audio_io.AudioError, match=r"is 601\.0 s long, more than 600"):
-    audio_io.decode(path)
+  with pytest.raises(audio_files.AudioError, match=r"is 601\.0 s long, more than 600"):
+    audio_files.decode(path)
 
 
 @pytest.mark.parametrize("promised", [2 * 80_000, 2**32 - 1])
@@ -143,7 +144,7 @@ def test_a_header_that_promises_more_gives_what_there_is(folder, promised):
   path = folder / "cut.wav"
   samples = (20_000 * sine(440, 16_000)).astype("<i2")
   path.write_bytes(wav_header(promised) + samples.tobytes() + b"\0")
-  np.testing.assert_allclose(audio_io.decode(path)[0][:, 0], samples / 2**15)
+  np.testing.assert_allclose(audio_files.decode(path)[0][:, 0], samples / 2**15)
 
 
 def zipped(path):
@@ -160,7 +161,7 @@ def test_a_member_of_an_archive_is_decoded_as_a_file_is(folder):
   member = zipped(path)
   for part in [(0.0, None), (0.25, 0.5)]:
     np.testing.assert_array_equal(
-      audio_io.decode(member, *part)[0], audio_io.decode(path, *part)[0]
+      audio_files.decode(member, *part)[0], audio_files.decode(path, *part)[0]
     )
 
 
@@ -231,8 +232,8 @@ def write_cut_flac(path):
 def test_a_bad_file_gives_its_reason(tmp_path, write, reason):
   path = tmp_path / "bad.wav"
   write(path)
-  with pytest.raises(audio_io.AudioError) as info:
-    audio_io.read_audio(epath.Path(path), 16_000)
+  with pytest.raises(audio_files.AudioError) as info:
+    audio_files.read_audio(epath.Path(path), 16_000)
   assert str(info.value) == reason
 
 
@@ -252,8 +253,8 @@ def test_a_file_without_permission_gives_its_reason(folder):
   path = folder / "locked.wav"
   soundfile.write(path, sine(440, 16_000), 16_000)
   os.chmod(path, 0)
-  with as_nobody(), pytest.raises(audio_io.AudioError) as info:
-    audio_io.decode(path)
+  with as_nobody(), pytest.raises(audio_files.AudioError) as info:
+    audio_files.decode(path)
   assert str(info.value) == "cannot be read (Permission denied)"
 
 
@@ -272,8 +273,8 @@ def test_a_file_without_permission_gives_its_reason(folder):
 def test_a_part_that_is_none_gives_its_reason(folder, start_s, end_s, reason):
   path = folder / "tone.wav"
   soundfile.write(path, sine(440, 16_000), 16_000)
-  with pytest.raises(audio_io.AudioError) as info:
-    audio_io.decode(path, start_s, end_s)
+  with pytest.raises(audio_files.AudioError) as info:
+    audio_files.decode(path, start_s, end_s)
   assert str(info.value) == reason
 
 
@@ -284,38 +285,38 @@ def test_ffmpeg_reads_what_libsndfile_does_not(folder, ffmpeg, name):
   sweep = 0.5 * np.sin(2 * np.pi * (300 + 200 * t) * t)
   soundfile.write(wav, np.stack([sweep, sweep / 2], axis=1), 48_000)
   encode(ffmpeg, wav, path)
-  whole, rate_hz = audio_io.decode(path)
+  whole, rate_hz = audio_files.decode(path)
   assert rate_hz == 48_000
   assert whole.dtype == np.float32
   assert whole.shape[1] == 2
   assert abs(len(whole) - len(sweep)) <= 2_048
   middle = whole[96_000:192_000]
   np.testing.assert_allclose(middle.std(axis=0), [0.354, 0.177], rtol=0.02)
-  part, _ = audio_io.decode(path, 4.5, 5.0)
+  part, _ = audio_files.decode(path, 4.5, 5.0)
   assert part.shape == (24_000, 2)
   around = whole[216_000 - 480 : 240_000 + 480, 0]
   match = np.correlate(around, part[:, 0])
   assert abs(match.argmax() - 480) <= 96  # 2 ms
   member = zipped(path)
-  np.testing.assert_array_equal(audio_io.decode(member)[0], whole)
+  np.testing.assert_array_equal(audio_files.decode(member)[0], whole)
 
 
 def test_ffmpeg_reads_a_flac_file_of_unknown_length(folder, ffmpeg):
   path = folder / "piped.flac"
   write_flac_of_unknown_length(path)
-  waveform = audio_io.read_audio(path, 16_000)
+  waveform = audio_files.read_audio(path, 16_000)
   np.testing.assert_allclose(waveform, sine(440, 16_000), atol=2**-15)
   ffmpeg.unlink()
-  with pytest.raises(audio_io.AudioError) as info:
-    audio_io.decode(path)
+  with pytest.raises(audio_files.AudioError) as info:
+    audio_files.decode(path)
   assert str(info.value) == UNKNOWN.format("the header gives no length")
 
 
 def test_what_ffmpeg_refuses_gives_its_reason(folder, ffmpeg):
   path = folder / "text.wav"
   path.write_text("no audio")
-  with pytest.raises(audio_io.AudioError) as info:
-    audio_io.decode(path)
+  with pytest.raises(audio_files.AudioError) as info:
+    audio_files.decode(path)
   assert str(info.value) == (
     "cannot be decoded (libsndfile: Format not recognised; ffmpeg: Error opening "
     "input: Invalid data found when processing input)"
@@ -326,12 +327,12 @@ def test_ffmpeg_s_clips_have_bounds_as_well(folder, ffmpeg):
   wav, path = folder / "long.wav", folder / "long.m4a"
   write_sparse_wav(wav, 2 * 8_000 * 605, rate_hz=8_000)
   encode(ffmpeg, wav, path)
-  with pytest.raises(audio_io.AudioError) as info:
-    audio_io.decode(path)
+  with pytest.raises(audio_files.AudioError) as info:
+    audio_files.decode(path)
   assert str(info.value) == "is more than 600 s long: cut it with start_s and end_s"
-  assert len(audio_io.decode(path, 590.0, 600.0)[0]) == 80_000
-  with pytest.raises(audio_io.AudioError) as info:
-    audio_io.decode(path, 700.0)
+  assert len(audio_files.decode(path, 590.0, 600.0)[0]) == 80_000
+  with pytest.raises(audio_files.AudioError) as info:
+    audio_files.decode(path, 700.0)
   assert str(info.value) == "ends before start_s 700.0"
 
 
@@ -341,10 +342,10 @@ def test_ffmpeg_is_stopped_when_it_takes_too_long(
   program = path_without_ffmpeg / "ffmpeg"
   program.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
   program.chmod(0o755)
-  monkeypatch.setattr(audio_io, "FFMPEG_TIMEOUT_S", 0.1)
+  monkeypatch.setattr(audio_files, "FFMPEG_TIMEOUT_S", 0.1)
   (folder / "clip.m4a").write_text("no audio")
-  with pytest.raises(audio_io.AudioError, match=r"; ffmpeg: takes more than 0 s\)$"):
-    audio_io.decode(folder / "clip.m4a")
+  with pytest.raises(audio_files.AudioError, match=r"; ffmpeg: takes more than 0 s\)$"):
+    audio_files.decode(folder / "clip.m4a")
 
 
 def test_ffmpeg_fetches_nothing_that_a_file_names(folder, ffmpeg):
@@ -352,14 +353,6 @@ def test_ffmpeg_fetches_nothing_that_a_file_names(folder, ffmpeg):
   soundfile.write(secret, sine(440, 16_000), 16_000)
   path = folder / "list.m3u8"
   path.write_text(f"#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/{secret.name}\n")
-  with pytest.raises(audio_io.AudioError, match="cannot be decoded") as info:
-    audio_io.decode(path)
+  with pytest.raises(audio_files.AudioError, match="cannot be decoded") as info:
+    audio_files.decode(path)
   assert "\n" not in str(info.value)
-
-
-def test_int16_is_exact_within_half_a_step_and_never_clips():
-  waveform = sine(440, 16_000).astype(np.float32)
-  back = audio_io.to_int16(waveform) / audio_io.INT16_MAX
-  assert np.abs(back - waveform).max() <= 0.5 / audio_io.INT16_MAX + 1e-7
-  loud = audio_io.to_int16(24 * waveform)
-  np.testing.assert_allclose(loud / 32_767, 2 * waveform, atol=2e-4)

@@ -6,7 +6,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from audiotag_jax.data import perturb
+from audiotag_jax.audio import perturb
 
 RATE_HZ = 32_000
 FUNCTIONS = {
@@ -182,7 +182,7 @@ def test_a_clip_always_sounds_alike(name):
 
 def test_the_draw_is_the_same_in_every_process():
   code = (
-    "from audiotag_jax.data import perturb;"
+    "from audiotag_jax.audio import perturb;"
     "print(perturb.generator('64760.wav').integers(2**32))"
   )
   output = subprocess.check_output([sys.executable, "-c", code], text=True)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import soxr
 
+from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
-from audiotag_jax.inference import waveforms
 
 
 def noise(*shape, seed=0):
@@ -114,3 +114,13 @@ def test_windows_hold_little_of_a_long_recording():
     base = window.samples.base
     assert base is None or base.size <= 600
   assert len(held) == 1000
+
+
+def test_int16_is_exact_within_half_a_step_and_never_clips():
+  waveform = (0.5 * np.sin(2 * np.pi * 440 / 16_000 * np.arange(16_000))).astype(
+    np.float32
+  )
+  back = waveforms.to_int16(waveform) / waveforms.INT16_MAX
+  assert np.abs(back - waveform).max() <= 0.5 / waveforms.INT16_MAX + 1e-7
+  loud = waveforms.to_int16(24 * waveform)
+  np.testing.assert_allclose(loud / 32_767, 2 * waveform, atol=2e-4)

@@ -6,8 +6,8 @@ import pytest
 import soundfile
 import soxr
 
-from audiotag_jax.data.audio_io import AudioError
-from audiotag_jax.inference import streams
+from audiotag_jax.audio import streams
+from audiotag_jax.audio.files import AudioError
 
 pytestmark = pytest.mark.usefixtures("path_without_ffmpeg")
 
