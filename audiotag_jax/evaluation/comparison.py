@@ -14,6 +14,7 @@ from sklearn.metrics import precision_recall_curve
 from audiotag_jax.evaluation import bootstrap
 from audiotag_jax.evaluation.results import Predictions, label_prior
 from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Run
+from audiotag_jax.reporting.formatting import Estimate
 
 CURVES = ("train/loss", "val/loss", "val/mAP")
 # Share of the final val mAP at which a run counts as nearly there.
@@ -24,19 +25,6 @@ NUM_CALIBRATION_BINS = 15
 LEAST_CLIPS = 15
 LEAST_SHARE = 1 / 12
 DURATION_EDGES_S = (0, 1, 3, 5, 10, 20)
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-  """A value with its 95 % interval."""
-
-  value: float
-  low: float
-  high: float
-
-  @property
-  def excludes_zero(self) -> bool:
-    return self.low > 0 or self.high < 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,8 @@ from audiotag_jax import files
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import metrics, thresholds
 
+TABLE_COLUMNS = ("mAP", "f1", "f1_macro", "precision", "recall", "accuracy", "lwlrap")
+
 # Metrics that change with the threshold.
 TUNED_METRICS = (
   "accuracy",
@@ -177,3 +179,17 @@ def load_predictions(path: Path) -> Predictions:
         "run again, with --mode=evaluate"
       )
     return Predictions(**{name: arrays[name] for name in STORED})
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+  """Formats results as an aligned text table, a row each.
+
+  Args:
+    rows: from a row's name to its metrics.
+  """
+  width = max(len(name) for name in rows)
+  lines = [" " * width + "".join(f"{column:>11}" for column in TABLE_COLUMNS)]
+  for name, row in rows.items():
+    values = "".join(f"{row[column]:11.3f}" for column in TABLE_COLUMNS)
+    lines.append(f"{name:<{width}}{values}")
+  return "\n".join(lines)

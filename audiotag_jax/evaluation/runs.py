@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import report, thresholds
+from audiotag_jax.evaluation import learning_curves, thresholds
 from audiotag_jax.evaluation.results import Predictions, load_predictions
 
 FIXED_THRESHOLD = 0.5
@@ -62,7 +62,7 @@ class Run:
     """What the run wrote for TensorBoard; empty where it trained nothing."""
     if not any(self.workdir.glob("events.out.tfevents.*")):
       return {}
-    return report.read_scalars(self.workdir)
+    return learning_curves.read_scalars(self.workdir)
 
 
 def load_runs(workdirs: Sequence[Path]) -> list[Run]:

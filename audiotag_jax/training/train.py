@@ -22,7 +22,13 @@ from audiotag_jax import config as config_lib
 from audiotag_jax.data import input_pipeline, splits
 from audiotag_jax.data.prepare import load_splits
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import evaluate, examples, report, results, thresholds
+from audiotag_jax.evaluation import (
+  evaluate,
+  examples,
+  learning_curves,
+  results,
+  thresholds,
+)
 from audiotag_jax.evaluation.results import Predictions
 from audiotag_jax.models.create import create_model, described_fields
 from audiotag_jax.training import finetune, optim, steps
@@ -48,7 +54,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> str:
     if state.step < config.train.num_steps:
       train(run, state)
       if parallel.is_main_process():
-        report.plot_learning_curves(run.workdir, run.results / "learning_curves.png")
+        learning_curves.plot_learning_curves(
+          run.workdir, run.results / "learning_curves.png"
+        )
     return evaluate_checkpoint(run)
   finally:
     run.checkpoints.close()
@@ -339,7 +347,8 @@ def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) 
   left_out = f"{num_empty} classes without a positive are left out of the means\n"
   return (
     f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
-    f"{evaluation.checkpoint} checkpoint (step {entry['step']})\n{report.table(rows)}\n"
+    f"{evaluation.checkpoint} checkpoint (step {entry['step']})\n"
+    f"{results.table(rows)}\n"
     f"{left_out if num_empty else ''}"
     f"Results: {run.results}\n"
     f"Model:   {model}\n"

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from audiotag_jax import checkpoint, parallel
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import metrics, report, thresholds
+from audiotag_jax.evaluation import learning_curves, metrics, thresholds
 from audiotag_jax.training import train
 
 PERFORMANCE_KEYS = [
@@ -69,7 +69,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
   assert [float(row["AP"]) for row in rows] == per_class["AP"].tolist()
   assert (workdir / "results/learning_curves.png").stat().st_size > 10_000
 
-  scalars = report.read_scalars(workdir)
+  scalars = learning_curves.read_scalars(workdir)
   assert scalars["train/loss"][0].tolist() == [2, 4, 6]
   assert scalars["val/mAP"][0].tolist() == [2, 4, 6]
   for tag in ("learning_rate", "grad_norm", "steps_per_second", "data_wait_share"):
@@ -200,15 +200,17 @@ def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(
   jax.tree.map(np.testing.assert_array_equal, *states)
   assert performance(unbroken) == performance(stopped)
   for tag in ("train/loss", "val/loss"):
-    curves = [report.read_scalars(workdir)[tag] for workdir in (unbroken, stopped)]
+    curves = [
+      learning_curves.read_scalars(workdir)[tag] for workdir in (unbroken, stopped)
+    ]
     np.testing.assert_array_equal(curves[0], curves[1])
 
 
 def test_a_finished_run_is_only_evaluated_again(tiny_config, tmp_path):
   first = train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
-  scalars = report.read_scalars(tmp_path / "run")
+  scalars = learning_curves.read_scalars(tmp_path / "run")
   assert train.train_and_evaluate(tiny_config, str(tmp_path / "run")) == first
-  again = report.read_scalars(tmp_path / "run")
+  again = learning_curves.read_scalars(tmp_path / "run")
   np.testing.assert_array_equal(scalars["train/loss"], again["train/loss"])
 
 
@@ -222,14 +224,14 @@ def test_evaluation_alone_scores_the_split_and_checkpoint_asked_for(
   train.evaluate_only(tiny_config, str(workdir))
   entry = performance(workdir)
   assert (entry["split"], entry["step"], entry["num_clips"]) == ("val", 6, 6)
-  steps, values = report.read_scalars(workdir)["val/mAP"]
+  steps, values = learning_curves.read_scalars(workdir)["val/mAP"]
   assert entry["mAP"] == pytest.approx(values[steps == 6][0], abs=1e-6)
 
 
 def test_the_best_checkpoint_is_the_one_of_the_best_validation(tiny_config, tmp_path):
   tiny_config.train.num_steps = 12
   train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
-  steps, values = report.read_scalars(tmp_path / "run")["val/mAP"]
+  steps, values = learning_curves.read_scalars(tmp_path / "run")["val/mAP"]
   best = values == values.max()
   assert performance(tmp_path / "run")["step"] in steps[best]
   kept = {int(p.name) for p in (tmp_path / "run/checkpoints").iterdir()}

@@ -2,7 +2,7 @@
 
 import html.parser
 
-from audiotag_jax.evaluation import page
+from audiotag_jax.reporting import page
 
 SVG = (
   '<?xml version="1.0"?><!DOCTYPE svg>\n<svg width="1pt"><defs><path id="m1"/></defs>'

@@ -15,12 +15,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from audiotag_jax.audio import files as audio_files
-from audiotag_jax.data import inspection
-from audiotag_jax.data.inspection import Inspection
 from audiotag_jax.data.source import SPLITS
-from audiotag_jax.evaluation.page import Html, Section
 from audiotag_jax.frontend import logmel_tf
 from audiotag_jax.frontend.mel import MIN_DB, LogMelParams
+from audiotag_jax.inspection import measure
+from audiotag_jax.inspection.measure import Inspection
+from audiotag_jax.reporting.page import Html, Section
 
 # Of the contact sheet, so that 200 classes stay below 25 MB.
 CLIPS_PER_CLASS = 3
@@ -52,7 +52,7 @@ def listen_section(
 ) -> Section:
   """The contact sheet."""
   chosen = choose_clips(inspected, max_classes)
-  support = sum(inspection.class_counts(inspected).values())
+  support = sum(measure.class_counts(inspected).values())
   left_out = [
     inspected.source.classes[c]
     for c in range(len(support))
@@ -79,7 +79,7 @@ def choose_clips(inspected: Inspection, max_classes: int) -> dict[int, list[int]
   Returns:
     From the class to positions of clips, the most frequent class first.
   """
-  support = sum(inspection.class_counts(inspected).values())
+  support = sum(measure.class_counts(inspected).values())
   order = np.argsort(-support, kind="stable")
   shown_classes = [int(c) for c in order if support[c]][:max_classes]
   columns = inspected.labels.tocsc()
@@ -113,7 +113,7 @@ def contact_sheet(
       pool.map(render, clips), "pictures", len(clips), unit="clip", disable=None
     )
     tiles = dict(zip(clips, bar, strict=True))
-  counts = inspection.class_counts(inspected)
+  counts = measure.class_counts(inspected)
   parts = ['<div class="sheet">']
   for c, some in chosen.items():
     name = html.escape(inspected.source.classes[c])

@@ -1,11 +1,24 @@
 """Numbers as a report shows them: a dash where there is none."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from audiotag_jax.evaluation.comparison import Estimate
-from audiotag_jax.evaluation.page import Cell
+from audiotag_jax.reporting.page import Cell
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """A value with its 95 % interval."""
+
+  value: float
+  low: float
+  high: float
+
+  @property
+  def excludes_zero(self) -> bool:
+    return self.low > 0 or self.high < 0
 
 
 def number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a person reads of a run: the table and the learning curves."""
+"""The learning curves of a run, read back from its TensorBoard event files."""
 
 from pathlib import Path
 
@@ -6,22 +6,6 @@ import matplotlib.figure
 import numpy as np
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
-
-TABLE_COLUMNS = ("mAP", "f1", "f1_macro", "precision", "recall", "accuracy", "lwlrap")
-
-
-def table(rows: dict[str, dict[str, float]]) -> str:
-  """Formats results as an aligned text table, a row each.
-
-  Args:
-    rows: from a row's name to its metrics.
-  """
-  width = max(len(name) for name in rows)
-  lines = [" " * width + "".join(f"{column:>11}" for column in TABLE_COLUMNS)]
-  for name, metrics in rows.items():
-    values = "".join(f"{metrics[column]:11.3f}" for column in TABLE_COLUMNS)
-    lines.append(f"{name:<{width}}{values}")
-  return "\n".join(lines)
 
 
 def read_scalars(workdir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

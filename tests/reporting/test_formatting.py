@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from audiotag_jax.evaluation import formatting
-from audiotag_jax.evaluation.comparison import Estimate
-from audiotag_jax.evaluation.page import Cell
+from audiotag_jax.reporting import formatting
+from audiotag_jax.reporting.formatting import Estimate
+from audiotag_jax.reporting.page import Cell
 
 
 @pytest.mark.parametrize(

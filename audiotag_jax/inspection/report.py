@@ -12,13 +12,20 @@ from matplotlib.figure import Figure as Plot
 from matplotlib.ticker import LogLocator
 
 from audiotag_jax import files
-from audiotag_jax.data import inspection
-from audiotag_jax.data.inspection import Duplicates, Inspection
 from audiotag_jax.data.source import SPLITS
-from audiotag_jax.evaluation import contact_sheet, page, plots
-from audiotag_jax.evaluation.formatting import number, whole
-from audiotag_jax.evaluation.page import Figure, Section, Table
 from audiotag_jax.frontend.mel import LogMelParams
+from audiotag_jax.inspection import contact_sheet, findings, measure
+from audiotag_jax.inspection.findings import Duplicates
+from audiotag_jax.inspection.measure import Inspection
+from audiotag_jax.inspection.summary import (
+  LEAST_PAIR_CLIPS,
+  QUANTILES,
+  co_occurrence,
+  summarize,
+)
+from audiotag_jax.reporting import figures, page
+from audiotag_jax.reporting.formatting import number, whole
+from audiotag_jax.reporting.page import Figure, Section, Table
 
 # Rows of the tables of duplicates and of rejected rows; the csv files have all.
 MAX_ROWS = 100
@@ -48,8 +55,8 @@ def write_report(
   Returns:
     The summary, as summary.json has it.
   """
-  duplicates = inspection.find_duplicates(inspected)
-  summary = inspection.summarize(inspected, duplicates)
+  duplicates = findings.find_duplicates(inspected)
+  summary = summarize(inspected, duplicates)
   sections = make_sections(inspected, duplicates, summary)
   sections.append(contact_sheet.listen_section(inspected, params, max_classes))
   title = f"Inspection of {inspected.source.place}"
@@ -201,7 +208,7 @@ def duplicates_section(
 
 def classes_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section:
   """How many clips each class has."""
-  counts = inspection.class_counts(inspected)
+  counts = measure.class_counts(inspected)
   order = np.argsort(-sum(counts.values()), kind="stable")
   names = [inspected.source.classes[c] for c in order]
   title = "Clips of each class"
@@ -213,7 +220,7 @@ def classes_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sectio
   return Section(
     "Classes",
     f"Decoded clips of each class in each split. With fewer than "
-    f"{inspection.FEW_CLIPS} in train (the dashed line) a class is hardly learnt, and "
+    f"{findings.FEW_CLIPS} in train (the dashed line) a class is hardly learnt, and "
     "one that a split lacks has no score there.",
     [
       Figure("class_counts", title, figure),
@@ -235,7 +242,7 @@ def labels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
   if pairs["lift"]:
     title = (
       "Pairs that come together most often for their classes' frequencies "
-      f"({inspection.LEAST_PAIR_CLIPS} clips or more)"
+      f"({LEAST_PAIR_CLIPS} clips or more)"
     )
     blocks.append(_pairs_table(title, pairs["lift"], summary))
   rows = [
@@ -259,13 +266,13 @@ def labels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
 
 def heat_map(inspected: Inspection) -> str:
   """Draws how often the most frequent classes come together."""
-  together = inspection.co_occurrence(inspected)
+  together = co_occurrence(inspected)
   support = together.diagonal()
   frequent = np.argsort(-support, kind="stable")
   frequent = frequent[support[frequent] > 0][:NUM_HEAT_MAP_CLASSES]
   share = together[np.ix_(frequent, frequent)] / support[frequent, None]
   np.fill_diagonal(share, np.nan)
-  return plots.co_occurrence([inspected.source.classes[c] for c in frequent], share)
+  return figures.co_occurrence([inspected.source.classes[c] for c in frequent], share)
 
 
 def _pairs_table(
@@ -294,8 +301,8 @@ def durations_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sect
   figure = histograms([("Duration", "s", values, bins, "log")])
   return Section(
     "Durations",
-    f"Lengths of the clips. FSD50K's are {inspection.SHORT_S:g} to "
-    f"{inspection.LONG_S:g} s long; shorter and longer ones are named above.",
+    f"Lengths of the clips. FSD50K's are {findings.SHORT_S:g} to "
+    f"{findings.LONG_S:g} s long; shorter and longer ones are named above.",
     [
       Figure("durations", "Durations", figure),
       _quantiles_table("Duration in s", summary["quantiles"]["duration_s"]),
@@ -307,7 +314,7 @@ def levels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
   """How loud clips are, and what is wrong with their samples."""
 
   def peak_db(m: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(np.maximum(m["peak"] ** 2, inspection.MIN_POWER))
+    return 10 * np.log10(np.maximum(m["peak"] ** 2, measure.MIN_POWER))
 
   peaks = _by_split(inspected, peak_db)
   rms = _by_split(inspected, lambda m: m["rms_db"])
@@ -334,9 +341,9 @@ def levels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
   return Section(
     "Levels",
     "Levels are relative to a constant at full scale, so that a sine has −3 dB at "
-    f"most. Silence is blocks of {1000 * inspection.BLOCK_S:g} ms below "
-    f"−{-inspection.SILENCE_DB:g} dB. Clipped are samples at full scale (of 16 bits, "
-    f"less one step) of which {inspection.CLIPPED_RUN} or more come in a row; a "
+    f"most. Silence is blocks of {1000 * measure.BLOCK_S:g} ms below "
+    f"−{-measure.SILENCE_DB:g} dB. Clipped are samples at full scale (of 16 bits, "
+    f"less one step) of which {measure.CLIPPED_RUN} or more come in a row; a "
     "recording that was made softer after it had clipped is not recognised. The worst "
     "clips are named above, and clips.csv has all.",
     [Figure("levels", "Levels", figure), *tables],
@@ -384,22 +391,22 @@ def formats_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sectio
   )
 
 
-@plots.drawn
+@figures.drawn
 def class_counts_figure(
   classes: Sequence[str], counts: Mapping[str, np.ndarray]
 ) -> str:
   """Draws the clips of each class in each split, the first class at the top."""
-  styles = plots.styles(list(counts))
-  num_columns = 2 if len(classes) > plots.ROWS_OF_A_COLUMN else 1
+  styles = figures.styles(list(counts))
+  num_columns = 2 if len(classes) > figures.ROWS_OF_A_COLUMN else 1
   per_column = -(-len(classes) // num_columns)
-  figure = Plot(figsize=(plots.WIDTH_IN, 0.165 * per_column + 1.2))
+  figure = Plot(figsize=(figures.WIDTH_IN, 0.165 * per_column + 1.2))
   columns = figure.subplots(1, num_columns, sharex=True, squeeze=False)[0]
   for k, axes in enumerate(columns):
     part = slice(k * per_column, (k + 1) * per_column)
     y = np.arange(len(classes))[part]
     for split, values in counts.items():
       axes.plot(values[part], y, ls="none", alpha=0.85, **styles[split])
-    axes.axvline(inspection.FEW_CLIPS, color="0.4", ls="--", lw=1, zorder=0)
+    axes.axvline(findings.FEW_CLIPS, color="0.4", ls="--", lw=1, zorder=0)
     # Linear from 0 to 1, so that 0 has a place.
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -409,15 +416,15 @@ def class_counts_figure(
     axes.tick_params(axis="x", top=True, labeltop=per_column > 30)
     axes.grid(axis="y", alpha=0.12)
   columns[0].set_xlim(left=-0.2)
-  plots.add_legend(figure, styles, counts, "Clips of each class")
-  return plots.to_svg(figure)
+  figures.add_legend(figure, styles, counts, "Clips of each class")
+  return figures.to_svg(figure)
 
 
-@plots.drawn
+@figures.drawn
 def labels_figure(counts: Mapping[str, Sequence[int]]) -> str:
   """Draws the share of each split's clips that have so many labels."""
-  styles = plots.styles(list(counts))
-  figure = Plot(figsize=(plots.WIDTH_IN, 3))
+  styles = figures.styles(list(counts))
+  figure = Plot(figsize=(figures.WIDTH_IN, 3))
   axes = figure.subplots()
   width = 0.8 / len(counts)
   for k, (split, values) in enumerate(counts.items()):
@@ -429,11 +436,11 @@ def labels_figure(counts: Mapping[str, Sequence[int]]) -> str:
   axes.set_xticks(np.arange(most))
   axes.set_xlim(-0.6 if any(v and v[0] for v in counts.values()) else 0.4, most - 0.4)
   axes.grid(axis="x", visible=False)
-  plots.add_legend(figure, styles, counts, "Labels per clip")
-  return plots.to_svg(figure)
+  figures.add_legend(figure, styles, counts, "Labels per clip")
+  return figures.to_svg(figure)
 
 
-@plots.drawn
+@figures.drawn
 def histograms(
   panels: Sequence[tuple[str, str, Mapping[str, np.ndarray], np.ndarray, str]],
 ) -> str:
@@ -443,8 +450,8 @@ def histograms(
     panels: of each the title, the unit, the splits' values, the bins' edges and the
       scale of the values' axis.
   """
-  styles = plots.styles(SPLITS)
-  figure = Plot(figsize=(plots.WIDTH_IN, 3.2))
+  styles = figures.styles(SPLITS)
+  figure = Plot(figsize=(figures.WIDTH_IN, 3.2))
   for axes, (title, unit, values, edges, scale) in zip(
     figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
   ):
@@ -459,8 +466,8 @@ def histograms(
       axes.xaxis.set_major_formatter("{x:g}")
       axes.xaxis.set_minor_formatter("")
   figure.axes[0].set_ylabel("% of the split's clips")
-  plots.add_legend(figure, styles, dict.fromkeys(SPLITS))
-  return plots.to_svg(figure)
+  figures.add_legend(figure, styles, dict.fromkeys(SPLITS))
+  return figures.to_svg(figure)
 
 
 def _by_split(
@@ -490,7 +497,7 @@ def _quantiles_table(
     [split, *(number(scale * value) for value in row.values())]
     for split, row in quantiles.items()
   ]
-  return Table(title, ["split", *inspection.QUANTILES], rows, folded=folded)
+  return Table(title, ["split", *QUANTILES], rows, folded=folded)
 
 
 def _table_of(

@@ -10,10 +10,9 @@ import soundfile
 from etils import epath
 from PIL import Image
 
-from audiotag_jax.data import inspection
 from audiotag_jax.data.source import Clip, Rejected, Source
-from audiotag_jax.evaluation import contact_sheet, data_report
 from audiotag_jax.frontend.mel import LogMelParams
+from audiotag_jax.inspection import contact_sheet, measure, report
 
 RATE_HZ = 8_000
 CLASSES = ("Bell", "<Rain>", "Siren", "Whip")
@@ -45,13 +44,13 @@ def inspected(tmp_path_factory):
     clips.append(Clip(name.split(".")[0], folder / name, labels, split))
   rejected = (Rejected("../x", "val", "must be a file's name, with no path"),)
   source = Source("manifest", folder, CLASSES, tuple(clips), rejected)
-  return inspection.inspect_source(source)
+  return measure.inspect_source(source)
 
 
 @pytest.fixture(scope="module")
 def output(inspected, tmp_path_factory):
   folder = tmp_path_factory.mktemp("out")
-  data_report.write_report(inspected, PARAMS, folder, max_classes=2)
+  report.write_report(inspected, PARAMS, folder, max_classes=2)
   return folder
 
 
@@ -184,8 +183,8 @@ def test_a_set_of_one_train_clip_without_labels_has_a_report(tmp_path):
   path = epath.Path(tmp_path) / "one.wav"
   soundfile.write(path, np.zeros(800, np.int16), RATE_HZ)
   source = Source("manifest", path.parent, CLASSES, (Clip("one", path, (), "train"),))
-  inspected = inspection.inspect_source(source)
-  data_report.write_report(inspected, PARAMS, tmp_path / "out", max_classes=5)
+  inspected = measure.inspect_source(source)
+  report.write_report(inspected, PARAMS, tmp_path / "out", max_classes=5)
   page = (tmp_path / "out/inspection.html").read_text()
   assert "one (0.1 s)" in page
   assert "No recording comes more than once." in page
