@@ -44,7 +44,8 @@ def benchmark_prepare(config, source_dir: Path, data_dir: str):
   """Preparation, against librosa.load clip by clip on one core."""
   import librosa
 
-  from audiotag_jax.data import builder, fsd50k, splits
+  from audiotag_jax.data import builder, splits
+  from audiotag_jax.data.sources import fsd50k
 
   rate_hz = config.frontend.sample_rate_hz
   source = fsd50k.read_source(source_dir)

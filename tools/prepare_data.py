@@ -12,7 +12,7 @@ from etils import epath
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import logs
-from audiotag_jax.data import download
+from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 

@@ -26,7 +26,7 @@ from audiotag_jax import files
 from audiotag_jax.audio import files as audio_files
 from audiotag_jax.audio import waveforms
 from audiotag_jax.data import records
-from audiotag_jax.data.source import SPLITS, Clip, Source
+from audiotag_jax.data.sources.source import SPLITS, Clip, Source
 from audiotag_jax.errors import UserError
 
 CLIPS_FILE = "clips.csv"

@@ -8,10 +8,12 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from audiotag_jax.data import audioset as audioset_lib
-from audiotag_jax.data import builder, esc50, fsd50k, log_mels, manifest, soundscapes
+from audiotag_jax.data import builder, log_mels
 from audiotag_jax.data import splits as splits_lib
-from audiotag_jax.data.source import Source
+from audiotag_jax.data.demo import soundscapes
+from audiotag_jax.data.sources import audioset as audioset_lib
+from audiotag_jax.data.sources import esc50, fsd50k, manifest
+from audiotag_jax.data.sources.source import Source
 
 
 def open_source(data: ml_collections.ConfigDict) -> Source:

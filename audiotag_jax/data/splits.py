@@ -20,8 +20,8 @@ from scipy import sparse
 from audiotag_jax import files
 from audiotag_jax.data import builder
 from audiotag_jax.data.records import Ranges, record_offsets
-from audiotag_jax.data.source import SPLITS
-from audiotag_jax.data.stratify import draw_stratified
+from audiotag_jax.data.sources.source import SPLITS
+from audiotag_jax.data.sources.stratify import draw_stratified
 from audiotag_jax.errors import UserError
 
 # The study's clips among the dev clips of FSD50K; of a smaller set, the same shares.

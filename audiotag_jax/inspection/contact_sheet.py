@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from audiotag_jax.audio import files as audio_files
-from audiotag_jax.data.source import SPLITS
+from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.frontend import logmel_tf
 from audiotag_jax.frontend.mel import MIN_DB, LogMelParams
 from audiotag_jax.inspection import measure

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from audiotag_jax.data.source import SPLITS
+from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.inspection.measure import (
   CLIPPED_RUN,
   MEASURES,

@@ -14,7 +14,7 @@ import scipy.sparse
 from tqdm import tqdm
 
 from audiotag_jax.audio import files as audio_files
-from audiotag_jax.data.source import SPLITS, Clip, Source
+from audiotag_jax.data.sources.source import SPLITS, Clip, Source
 from audiotag_jax.errors import UserError
 
 # Samples this large count as clipped, three or more in a row: full scale of 16 bits

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Plot
 from matplotlib.ticker import LogLocator
 
 from audiotag_jax import files
-from audiotag_jax.data.source import SPLITS
+from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.inspection import contact_sheet, findings, measure
 from audiotag_jax.inspection.findings import Duplicates

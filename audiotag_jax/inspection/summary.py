@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from audiotag_jax.data.source import SPLITS
+from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.inspection.findings import Duplicates, find_suspicious
 from audiotag_jax.inspection.measure import MEASURES, Inspection, class_counts
 

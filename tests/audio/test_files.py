@@ -10,7 +10,7 @@ import soundfile
 from etils import epath
 
 from audiotag_jax.audio import files as audio_files
-from audiotag_jax.data import archives
+from audiotag_jax.data.sources import archives
 
 pytestmark = pytest.mark.usefixtures("path_without_ffmpeg")
 

@@ -13,8 +13,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import builder, fsd50k, input_pipeline, manifest, prepare, splits
-from audiotag_jax.data.source import Clip, Rejected
+from audiotag_jax.data import builder, input_pipeline, prepare, splits
+from audiotag_jax.data.sources import fsd50k, manifest
+from audiotag_jax.data.sources.source import Clip, Rejected
 from audiotag_jax.errors import UserError
 
 

@@ -8,14 +8,8 @@ from etils import epath
 
 from audiotag_jax import config as config_lib
 from audiotag_jax.audio.waveforms import INT16_SCALE
-from audiotag_jax.data import (
-  builder,
-  fsd50k,
-  input_pipeline,
-  log_mels,
-  sampling,
-  splits,
-)
+from audiotag_jax.data import builder, input_pipeline, log_mels, sampling, splits
+from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.frontend import logmel_tf, mel
 
 ONE_PROCESS = input_pipeline.Process()

@@ -3,7 +3,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from audiotag_jax.data import builder, fsd50k, splits
+from audiotag_jax.data import builder, splits
+from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.errors import UserError
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
-from audiotag_jax.data import builder, fsd50k, input_pipeline, splits
+from audiotag_jax.data import builder, input_pipeline, splits
+from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.evaluation import evaluate, robustness
 
 NAMES = [

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from etils import epath
 
-from audiotag_jax.data.source import Clip, Source
+from audiotag_jax.data.sources.source import Clip, Source
 
 RATE_HZ = 8_000
 CLASSES = ("Bell", "Rain", "Siren")

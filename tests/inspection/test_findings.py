@@ -1,6 +1,6 @@
 import numpy as np
 
-from audiotag_jax.data.source import Clip, Source
+from audiotag_jax.data.sources.source import Clip, Source
 from audiotag_jax.inspection import findings, measure
 from audiotag_jax.inspection.summary import label_combinations, summarize
 

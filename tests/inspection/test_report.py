@@ -10,7 +10,7 @@ import soundfile
 from etils import epath
 from PIL import Image
 
-from audiotag_jax.data.source import Clip, Rejected, Source
+from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.inspection import contact_sheet, measure, report
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from audiotag_jax.data.source import Rejected
+from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.inspection import measure
 from audiotag_jax.inspection.summary import (
   co_occurrence,

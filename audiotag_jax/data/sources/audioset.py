@@ -14,10 +14,16 @@ import re
 from absl import logging
 from etils import epath
 
-from audiotag_jax.data import stratify
-from audiotag_jax.data.listing import read_rows, walk_audio
-from audiotag_jax.data.manifest import NO_SPLIT, RowError, check_any, check_fields
-from audiotag_jax.data.source import Clip, Rejected, Source
+from audiotag_jax.data.sources import stratify
+from audiotag_jax.data.sources.listing import (
+  NO_SPLIT,
+  RowError,
+  check_any,
+  check_fields,
+  read_rows,
+  walk_audio,
+)
+from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 
 CLASSES_FILE = "class_labels_indices.csv"

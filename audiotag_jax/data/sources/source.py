@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from etils import epath
 
 from audiotag_jax.audio.files import AudioFile
-from audiotag_jax.data.archives import Member
+from audiotag_jax.data.sources.archives import Member
 
 SPLITS = ("train", "val", "eval")
 NUM_STATS = 32

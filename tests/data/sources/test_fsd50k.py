@@ -7,7 +7,8 @@ import pytest
 import soundfile
 import soxr
 
-from audiotag_jax.data import builder, fsd50k, splits
+from audiotag_jax.data import builder, splits
+from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.errors import UserError
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from audiotag_jax.data import stratify
+from audiotag_jax.data.sources import stratify
 
 
 def random_labels(num_clips, num_classes=10):

@@ -2,9 +2,15 @@
 
 from etils import epath
 
-from audiotag_jax.data.listing import LEADS_OUT, Fence, read_rows
-from audiotag_jax.data.manifest import RowError, check_any, check_fields
-from audiotag_jax.data.source import Clip, Rejected, Source
+from audiotag_jax.data.sources.listing import (
+  LEADS_OUT,
+  Fence,
+  RowError,
+  check_any,
+  check_fields,
+  read_rows,
+)
+from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 
 NUM_FOLDS = 5

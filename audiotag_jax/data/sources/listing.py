@@ -9,6 +9,7 @@ from typing import BinaryIO
 from etils import epath
 from tqdm import tqdm
 
+from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
 
 # Endings of what lies beside recordings; a file with any other is taken for one.
@@ -18,9 +19,15 @@ NOT_AUDIO = (
   ".npy", ".npz", ".pdf", ".pickle", ".pkl", ".png", ".py", ".rst", ".sh", ".svg",
   ".tar", ".textgrid", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
 )  # fmt: skip
+# The split of a rejected clip where splits are drawn.
+NO_SPLIT = "no split"
 LEADS_OUT = "lies outside of the audio folder"
 # tqdm's settings for what takes seconds only in large sets.
 PROGRESS = {"delay": 2, "leave": False, "disable": None}
+
+
+class RowError(Exception):
+  """A row that names no usable clip; the message goes on after the clip's name."""
 
 
 def read_rows(
@@ -194,3 +201,22 @@ def _walk_local(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
           yield path, "is a link to a folder, which is not followed"
         else:
           yield path, LEADS_OUT if fence.place(path) is None else None
+
+
+def check_fields(row: dict) -> None:
+  """Raises `RowError` for a row of more fields than the header."""
+  if None in row:
+    raise RowError("has more fields than the header: quote those that hold commas")
+
+
+def check_any(place: epath.Path, clips: Sequence, rejected: Sequence[Rejected]) -> None:
+  """Raises `UserError` if there are no clips."""
+  if clips:
+    return
+  if not rejected:
+    raise UserError(f"{place} holds no clips: there must be some to train with")
+  first = rejected[0]
+  raise UserError(
+    f"{place} holds no usable clip: all {len(rejected)} are rejected, since "
+    f"{first.fname} {first.reason}, and so on"
+  )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotag_jax.data import sounds, soundscapes
+from audiotag_jax.data.demo import sounds, soundscapes
 from audiotag_jax.errors import UserError
 
 SIZES = {"num_train": 24, "num_val": 8, "num_eval": 8}

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from etils import epath
 
 from audiotag_jax.audio.files import AudioFile
-from audiotag_jax.data import archives
-from audiotag_jax.data.source import SPLITS, Clip, Rejected, Source
+from audiotag_jax.data.sources import archives
+from audiotag_jax.data.sources.source import SPLITS, Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 
 FOLDERS = ("dev_audio", "eval_audio", "ground_truth")

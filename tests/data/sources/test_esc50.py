@@ -4,8 +4,8 @@ import os
 import pytest
 from etils import epath
 
-from audiotag_jax.data import esc50
-from audiotag_jax.data.source import Rejected
+from audiotag_jax.data.sources import esc50
+from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
 
 HEADER = "filename,fold,target,category,esc10,src_file,take\n"

@@ -23,14 +23,14 @@ from absl import logging
 from scipy import fft
 from tqdm import tqdm
 
-from audiotag_jax.data import sounds
-from audiotag_jax.data.sounds import SAMPLE_RATE_HZ, SOUNDS, num_samples
+from audiotag_jax.data.demo import sounds
+from audiotag_jax.data.demo.sounds import SAMPLE_RATE_HZ, SOUNDS, num_samples
+from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.errors import UserError
 
 # Goes up whenever the clips of a seed change.
 VERSION = 1
 PARAMETERS_FILE = "soundscapes.json"
-SPLITS = ("train", "val", "eval")
 AUDIO_FOLDERS = {
   "train": "FSD50K.dev_audio",
   "val": "FSD50K.dev_audio",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from audiotag_jax.data import manifest
-from audiotag_jax.data.source import Rejected
+from audiotag_jax.data.sources import manifest
+from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
 
 

@@ -22,7 +22,7 @@ import pytest
 from absl import logging
 from etils import epath
 
-from audiotag_jax.data import archives
+from audiotag_jax.data.sources import archives
 from audiotag_jax.errors import UserError
 
 SPLIT_ZIP = Path(__file__).parent / "split_zip"

@@ -8,7 +8,7 @@ import time
 import pytest
 from etils import epath
 
-from audiotag_jax.data import download
+from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError
 
 FILES = {

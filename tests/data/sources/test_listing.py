@@ -1,7 +1,7 @@
 import pytest
 from etils import epath
 
-from audiotag_jax.data import listing
+from audiotag_jax.data.sources import listing
 from audiotag_jax.errors import UserError
 
 

@@ -4,8 +4,8 @@ import os
 import pytest
 from etils import epath
 
-from audiotag_jax.data import audioset
-from audiotag_jax.data.source import Rejected
+from audiotag_jax.data.sources import audioset
+from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
 
 CLASSES = """index,mid,display_name

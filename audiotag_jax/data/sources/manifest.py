@@ -11,9 +11,18 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from audiotag_jax.data import stratify
-from audiotag_jax.data.listing import LEADS_OUT, Fence, read_rows, walk_audio
-from audiotag_jax.data.source import Clip, Rejected, Source
+from audiotag_jax.data.sources import stratify
+from audiotag_jax.data.sources.listing import (
+  LEADS_OUT,
+  NO_SPLIT,
+  Fence,
+  RowError,
+  check_any,
+  check_fields,
+  read_rows,
+  walk_audio,
+)
+from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 
 SPLIT_SEED = 0
@@ -25,12 +34,6 @@ SPLIT_NAMES = {
   "eval": "eval",
   "test": "eval",
 }
-# What a rejected clip has for a split where splits are drawn.
-NO_SPLIT = "no split"
-
-
-class RowError(Exception):
-  """A row that names no usable clip; the message goes on after the clip's name."""
 
 
 class _Row(NamedTuple):
@@ -124,12 +127,6 @@ def read_folders(folder: epath.Path) -> Source:
   return _source("folders", folder, folder, rows, rejected)
 
 
-def check_fields(row: dict) -> None:
-  """Raises `RowError` for a row of more fields than the header."""
-  if None in row:
-    raise RowError("has more fields than the header: quote those that hold commas")
-
-
 def _parse_row(row: dict[str, str], fence: Fence, label_separator: str) -> _Row:
   check_fields(row)
   path = row["path"]
@@ -201,19 +198,6 @@ def _source(
   ]
   clips = _draw_splits(place, clips, [row.split for row in rows], len(classes))
   return Source(dataset, place, classes, tuple(clips), tuple(rejected))
-
-
-def check_any(place: epath.Path, clips: Sequence, rejected: Sequence[Rejected]) -> None:
-  """Raises `UserError` if there are no clips."""
-  if clips:
-    return
-  if not rejected:
-    raise UserError(f"{place} holds no clips: there must be some to train with")
-  first = rejected[0]
-  raise UserError(
-    f"{place} holds no usable clip: all {len(rejected)} are rejected, since "
-    f"{first.fname} {first.reason}, and so on"
-  )
 
 
 def _draw_splits(
