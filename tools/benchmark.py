@@ -44,7 +44,8 @@ def benchmark_prepare(config, source_dir: Path, data_dir: str):
   """Preparation, against librosa.load clip by clip on one core."""
   import librosa
 
-  from audiotag_jax.data import builder, splits
+  from audiotag_jax.data import builder
+  from audiotag_jax.data.clips import read_index
   from audiotag_jax.data.sources import fsd50k
 
   rate_hz = config.frontend.sample_rate_hz
@@ -62,7 +63,7 @@ def benchmark_prepare(config, source_dir: Path, data_dir: str):
     allow_missing=len(source.clips),
   )
   ours_s, prepared = timed(prepare, source)
-  all_clips, _ = splits.load_clips(prepared.folder)
+  all_clips, _ = read_index(prepared.folder)
   audio_s = all_clips.num_samples.sum() / rate_hz
   report(
     "prepare: × real time", audio_s / ours_s, peer_audio_s / peer_s, "librosa.load"
@@ -76,6 +77,7 @@ def benchmark_log_mel(config, clips) -> None:
   import librosa
 
   from audiotag_jax.data import input_pipeline
+  from audiotag_jax.data.clips import read_waveform
 
   def ours():
     batches = input_pipeline.eval_batches(
@@ -89,8 +91,7 @@ def benchmark_log_mel(config, clips) -> None:
   length = input_pipeline.clip_samples(config)
   some = range(0, len(clips), max(1, len(clips) // 100))
   waveforms = [
-    np.resize(input_pipeline.read_waveform(clips, clip, config.data), length)
-    for clip in some
+    np.resize(read_waveform(clips, clip, config.data), length) for clip in some
   ]
 
   def log_mel(waveform):

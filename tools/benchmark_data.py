@@ -82,12 +82,12 @@ def create_config(folder: Path):
 
 def benchmark_prepare(folder: Path) -> None:
   """Audio files to a prepared set, against librosa.load clip by clip."""
-  from audiotag_jax.data import prepare
+  from audiotag_jax.data import dataset as dataset_lib
 
   config = create_config(folder)
   paths = sorted((folder / "source/FSD50K.dev_audio").iterdir())
   audio_s = sum(soundfile.info(path).duration for path in paths)
-  ours_s, _ = timed(prepare.prepare, config)
+  ours_s, _ = timed(dataset_lib.prepare, config)
   memory = peak_gib()
 
   import librosa
@@ -106,10 +106,11 @@ def benchmark_log_mel(folder: Path) -> None:
   """Stored waveforms to batches of 10-s log-mels, against PyTorch's DataLoader."""
   import torch
 
-  from audiotag_jax.data import input_pipeline, prepare
+  from audiotag_jax.data import dataset as dataset_lib
+  from audiotag_jax.data import input_pipeline
 
   config = create_config(folder)
-  clips = train_clips(prepare, config)
+  clips = train_clips(dataset_lib, config)
   # Each clip about five times.
   config.train.num_steps = max(2, 5 * len(clips) // BATCH_SIZE)
 
@@ -141,20 +142,21 @@ def benchmark_log_mel(folder: Path) -> None:
   report(name, num_ours / ours_s, num_peer / peer_s, peer_name)
 
 
-def train_clips(prepare, config):
+def train_clips(dataset_lib, config):
   """The train split of the prepared set; there is no eval split to ask for."""
-  clips, split = prepare.load_clips(prepare.prepare(config), config)
+  clips, split = dataset_lib.load_clips(dataset_lib.prepare(config), config)
   return clips.select(split == "train")
 
 
 def write_wavs(folder: Path, clips, config) -> None:
   """The clips as the peer is to read them: 32 kHz, 10 s."""
   from audiotag_jax.data import input_pipeline
+  from audiotag_jax.data.clips import read_waveform
 
   folder.mkdir()
   length = input_pipeline.clip_samples(config)
   for clip in range(len(clips)):
-    waveform = input_pipeline.read_waveform(clips, clip, config.data).numpy()
+    waveform = read_waveform(clips, clip, config.data).numpy()
     soundfile.write(folder / f"{clip}.wav", np.resize(waveform, length), 32_000)
 
 
@@ -192,11 +194,12 @@ def benchmark_cached_log_mels(folder: Path) -> None:
   """Batches of cached log-mels, against tf.data reading their bytes from TFRecord."""
   import tensorflow as tf
 
-  from audiotag_jax.data import input_pipeline, prepare, records
+  from audiotag_jax.data import dataset as dataset_lib
+  from audiotag_jax.data import input_pipeline, records
 
   config = create_config(folder)
   config.data.cache_log_mels = True
-  clips = train_clips(prepare, config)
+  clips = train_clips(dataset_lib, config)
   config.train.num_steps = max(2, 60 * len(clips) // BATCH_SIZE)
 
   def ours() -> int:
@@ -230,14 +233,15 @@ def benchmark_index(num_clips: int) -> None:
   with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
     write_simulated_set(folder, num_clips)
-    from audiotag_jax.data import input_pipeline, splits
+    from audiotag_jax.data import input_pipeline
+    from audiotag_jax.data.clips import read_index
 
     config = create_config(folder)
     config.data.features, config.data.clip_s = "waveform", 0.001
     config.train.num_steps = 2 * num_clips // BATCH_SIZE + 2_000
 
     def first_batch(first_step: int):
-      clips, _ = splits.load_clips(folder)
+      clips, _ = read_index(folder)
       batches = input_pipeline.train_batches(
         clips, config, first_step=first_step, process=input_pipeline.Process()
       )

@@ -54,7 +54,7 @@ def main() -> None:
     raise UserError(
       f"--output={args.output} cannot be made ({error.strerror}): give another folder"
     ) from error
-  from audiotag_jax.data.prepare import open_source
+  from audiotag_jax.data.dataset import open_source
   from audiotag_jax.frontend.mel import LogMelParams
   from audiotag_jax.inspection import measure, report
   from audiotag_jax.inspection.summary import describe

@@ -125,7 +125,7 @@ def measure_robustness(run: EvaluatedRun) -> dict[str, dict[str, float]]:
   """
   import tensorflow as tf
 
-  from audiotag_jax.data.prepare import load_splits
+  from audiotag_jax.data.dataset import load_splits
   from audiotag_jax.evaluation import robustness
 
   # TensorFlow reads and transforms the data; the accelerators are JAX's.

@@ -8,14 +8,15 @@ import numpy as np
 from tqdm import tqdm
 
 from audiotag_jax import parallel
-from audiotag_jax.data import input_pipeline, splits
+from audiotag_jax.data import input_pipeline
+from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.evaluation.results import Predictions
 
 
 def predict(
   eval_step: Callable,
   variables: Any,
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
   *,
   perturb: Callable[[np.ndarray, str], np.ndarray] | None = None,

@@ -11,7 +11,7 @@ from absl import logging
 from tqdm import tqdm
 
 from audiotag_jax.audio import perturb
-from audiotag_jax.data import splits
+from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.evaluation import evaluate
 
 SNRS_DB = (20, 10, 0)
@@ -40,7 +40,7 @@ class Condition:
       waveform, rate_hz, perturb.generator(fname)
     )
 
-  def shorten(self, clips: splits.ClipIndex, rate_hz: int) -> splits.ClipIndex:
+  def shorten(self, clips: ClipIndex, rate_hz: int) -> ClipIndex:
     """The clips, as long as they are once perturbed."""
     if self.max_s is None:
       return clips
@@ -84,7 +84,7 @@ def conditions() -> dict[str, Condition]:
 def measure(
   eval_step: Callable,
   variables: Any,
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
 ) -> dict[str, dict[str, float]]:
   """Scores a split under every condition.

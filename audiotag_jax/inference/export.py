@@ -32,7 +32,7 @@ from tqdm import tqdm
 from audiotag_jax import files
 from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import USE_ANOTHER_PYTHON, WITH_TENSORFLOW, UserError
-from audiotag_jax.frontend import logmel_jax, mel
+from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.inference.tagger import Tagger
 
 INPUTS = ("waveform", "log_mel")
@@ -163,7 +163,7 @@ def model_inputs(tagger: Tagger, waveform: np.ndarray, inputs: str) -> np.ndarra
   if inputs == "waveform":
     return waveform
   waveform = waveforms.normalize(waveform, tagger.normalize)
-  return np.asarray(logmel_jax.log_mel(waveform, tagger.front_end))
+  return np.asarray(log_mel_jax.log_mel(waveform, tagger.front_end))
 
 
 def _min_samples(front_end: mel.LogMelParams) -> int:
@@ -380,7 +380,7 @@ def _by_matrix_products(front_end: mel.LogMelParams) -> Callable[..., jax.Array]
   def intercept(next_fun: Callable, args: Any, kwargs: Any, context: Any) -> jax.Array:
     if context.method_name != "log_mel" or args[0].ndim != 2:
       return next_fun(*args, **kwargs)
-    return logmel_jax.log_mel(args[0], front_end, power)
+    return log_mel_jax.log_mel(args[0], front_end, power)
 
   return intercept
 

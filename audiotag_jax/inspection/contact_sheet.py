@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from audiotag_jax.audio import files as audio_files
 from audiotag_jax.data.sources.source import SPLITS
-from audiotag_jax.frontend import logmel_tf
+from audiotag_jax.frontend import log_mel_tf
 from audiotag_jax.frontend.mel import MIN_DB, LogMelParams
 from audiotag_jax.inspection import measure
 from audiotag_jax.inspection.measure import Inspection
@@ -163,7 +163,7 @@ def loudest_excerpt(waveform: np.ndarray, rate_hz: int) -> tuple[float, np.ndarr
 
 def log_mel_png(waveform: np.ndarray, params: LogMelParams) -> bytes:
   """Draws a log-mel, low bands at the bottom, `IMAGE_WIDTH` or fewer pixels wide."""
-  log_mel = logmel_tf.log_mel(waveform, params).numpy()
+  log_mel = log_mel_tf.log_mel(waveform, params).numpy()
   log_mel = log_mel[:: -(-len(log_mel) // IMAGE_WIDTH)].T[::-1]
   # Of silence, all is at the floor: it stays black.
   top_db = max(log_mel.max(), MIN_DB + IMAGE_RANGE_DB)

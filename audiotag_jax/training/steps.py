@@ -13,8 +13,8 @@ import ml_collections
 import numpy as np
 import optax
 
-from audiotag_jax.data import augment as augment_lib
 from audiotag_jax.models import layers
+from audiotag_jax.training import augment as augment_lib
 from audiotag_jax.training import losses, optim
 
 

@@ -19,19 +19,14 @@ from tqdm import tqdm
 
 from audiotag_jax import checkpoint, files, parallel
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import input_pipeline, splits
-from audiotag_jax.data.prepare import load_splits
+from audiotag_jax.data import input_pipeline
+from audiotag_jax.data.clips import ClipIndex
+from audiotag_jax.data.dataset import load_splits
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import (
-  evaluate,
-  examples,
-  learning_curves,
-  results,
-  thresholds,
-)
+from audiotag_jax.evaluation import evaluate, learning_curves, results, thresholds
 from audiotag_jax.evaluation.results import Predictions
 from audiotag_jax.models.create import create_model, described_fields
-from audiotag_jax.training import finetune, optim, steps
+from audiotag_jax.training import examples, finetune, optim, steps
 from audiotag_jax.training.meter import Meter
 
 
@@ -90,7 +85,7 @@ class Run:
 
   config: ml_collections.ConfigDict
   workdir: Path
-  splits: dict[str, splits.ClipIndex]
+  splits: dict[str, ClipIndex]
   model: nn.Module
   scales: dict[str, float]
   tx: optax.GradientTransformation
@@ -144,7 +139,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   )
 
 
-def describe_splits(clips: dict[str, splits.ClipIndex]) -> dict[str, Any]:
+def describe_splits(clips: dict[str, ClipIndex]) -> dict[str, Any]:
   """What tells one data set's splits from another's: classes and clips."""
   return {
     "classes": list(clips["train"].classes),

@@ -13,7 +13,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import builder, input_pipeline, prepare, splits
+from audiotag_jax.data import builder, input_pipeline
+from audiotag_jax.data import dataset as dataset_lib
+from audiotag_jax.data.clips import read_index
 from audiotag_jax.data.sources import fsd50k, manifest
 from audiotag_jax.data.sources.source import Clip, Rejected
 from audiotag_jax.errors import UserError
@@ -118,7 +120,7 @@ def test_beam_writes_what_the_local_path_writes(fsd50k_dir, tmp_path, monkeypatc
 
 def test_tf_data_reads_the_shards_as_tfrecord(fsd50k_dir, tmp_path):
   folder = prepare_set(fsd50k_dir, tmp_path / "data").folder
-  index, _ = splits.load_clips(folder)
+  index, _ = read_index(folder)
   paths = list(index.records.paths)
   assert [record.numpy() for record in tf.data.TFRecordDataset(paths)] == index.read(
     np.arange(25)
@@ -143,7 +145,7 @@ def test_data_in_a_bucket_is_prepared_and_read_there(fsd50k_dir, tmp_path, bucke
     config.data.data_dir = (
       "gs://bucket/data" if root.startswith("gs") else str(tmp_path / "data")
     )
-    clips = prepare.load_splits(config)["train"]
+    clips = dataset_lib.load_splits(config)["train"]
     batches.append(
       list(
         input_pipeline.train_batches(

@@ -29,10 +29,9 @@ from flax import linen as nn
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
-from audiotag_jax.data import augment
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_model
-from audiotag_jax.training import finetune, losses, optim, steps
+from audiotag_jax.training import augment, finetune, losses, optim, steps
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 

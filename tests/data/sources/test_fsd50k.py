@@ -7,7 +7,8 @@ import pytest
 import soundfile
 import soxr
 
-from audiotag_jax.data import builder, splits
+from audiotag_jax.data import builder
+from audiotag_jax.data.clips import read_index
 from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.errors import UserError
 
@@ -32,7 +33,7 @@ def decoded(index, clip):
 
 
 def test_every_clip_is_stored_at_full_length_in_csv_order(fsd50k_dir, tmp_path):
-  index, official = splits.load_clips(prepare(fsd50k_dir, tmp_path).folder)
+  index, official = read_index(prepare(fsd50k_dir, tmp_path).folder)
   assert index.classes == ("Bell", "Rain", "Siren")
   assert index.fname.tolist() == [str(n) for n in range(1000, 1025)]
   assert official.tolist() == ["train"] * 12 + ["val"] * 6 + ["eval"] * 7
@@ -51,7 +52,7 @@ def test_every_clip_is_stored_at_full_length_in_csv_order(fsd50k_dir, tmp_path):
 
 
 def test_labels_are_those_of_the_csv_files(fsd50k_dir, tmp_path):
-  index, _ = splits.load_clips(prepare(fsd50k_dir, tmp_path).folder)
+  index, _ = read_index(prepare(fsd50k_dir, tmp_path).folder)
   expected = {}
   for name in ("dev", "eval"):
     with (fsd50k_dir / f"FSD50K.ground_truth/{name}.csv").open() as file:
@@ -97,7 +98,7 @@ def test_missing_and_broken_clips_are_named_and_may_be_allowed(fsd50k_dir, tmp_p
   assert "not at most 1" in str(info.value)
   assert "--allow_missing=2" in str(info.value)
   prepared = prepare(fsd50k_dir, tmp_path, allow_missing=2)
-  index, _ = splits.load_clips(prepared.folder)
+  index, _ = read_index(prepared.folder)
   assert len(index) == 23
   assert not {"1003", "1020"} & set(index.fname)
   assert decoded(index, 3)["fname"].numpy() == b"1004"
@@ -118,7 +119,7 @@ def test_a_preparation_that_was_interrupted_is_begun_anew(
     with pytest.raises(KeyboardInterrupt):
       prepare(fsd50k_dir, tmp_path)
   assert not list((tmp_path / "data").rglob("clips.csv"))
-  assert len(splits.load_clips(prepare(fsd50k_dir, tmp_path).folder)[0]) == 25
+  assert len(read_index(prepare(fsd50k_dir, tmp_path).folder)[0]) == 25
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_a_row_of_no_usable_clip_is_rejected_and_the_others_prepared(
   assert reason in rejected.reason
   with pytest.raises(UserError, match="1 clips are missing or unusable"):
     prepare(fsd50k_dir, tmp_path)
-  index, _ = splits.load_clips(prepare(fsd50k_dir, tmp_path, allow_missing=1).folder)
+  index, _ = read_index(prepare(fsd50k_dir, tmp_path, allow_missing=1).folder)
   assert len(index) == 24
 
 
@@ -187,7 +188,7 @@ def test_large_sources_are_cut_into_shards(fsd50k_dir, tmp_path, monkeypatch):
   monkeypatch.setattr(builder, "SHARD_CLIPS", 5)
   folder = prepare(fsd50k_dir, tmp_path).folder
   assert len(list(folder.glob("*train*tfrecord*"))) == 3
-  index, _ = splits.load_clips(folder)
+  index, _ = read_index(folder)
   assert [decoded(index, i)["fname"].numpy().decode() for i in range(25)] == list(
     index.fname
   )

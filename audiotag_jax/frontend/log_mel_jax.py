@@ -27,7 +27,7 @@ def log_mel(
   params: mel.LogMelParams,
   power: Callable[[jax.Array], jax.Array] = fft_power,
 ) -> jax.Array:
-  """Computes the log-mel spectrogram of waveforms, in dB; see `logmel_tf.log_mel`.
+  """Computes the log-mel spectrogram of waveforms, in dB; see `log_mel_tf.log_mel`.
 
   Args:
     waveform: <float32>[..., samples]. One too short to be reflected is padded with

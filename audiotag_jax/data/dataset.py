@@ -8,8 +8,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from audiotag_jax.data import builder, log_mels
+from audiotag_jax.data import builder, log_mel_cache
 from audiotag_jax.data import splits as splits_lib
+from audiotag_jax.data.clips import ClipIndex, read_index
 from audiotag_jax.data.demo import soundscapes
 from audiotag_jax.data.sources import audioset as audioset_lib
 from audiotag_jax.data.sources import esc50, fsd50k, manifest
@@ -68,7 +69,7 @@ def prepare(
   )
 
 
-def load_splits(config: ml_collections.ConfigDict) -> dict[str, splits_lib.ClipIndex]:
+def load_splits(config: ml_collections.ConfigDict) -> dict[str, ClipIndex]:
   """Returns the clips of train, val and eval, with cached log-mels if they are wanted.
 
   Raises:
@@ -82,11 +83,11 @@ def load_splits(config: ml_collections.ConfigDict) -> dict[str, splits_lib.ClipI
 
 def load_clips(
   prepared: builder.PreparedSet, config: ml_collections.ConfigDict
-) -> tuple[splits_lib.ClipIndex, np.ndarray]:
-  """As `splits.load_clips`, with cached log-mels if they are wanted."""
-  clips, official = splits_lib.load_clips(prepared.folder)
+) -> tuple[ClipIndex, np.ndarray]:
+  """As `clips.read_index`, with cached log-mels if they are wanted."""
+  clips, official = read_index(prepared.folder)
   if config.data.cache_log_mels:
-    cached = log_mels.cache_log_mels(clips, prepared.folder, config)
+    cached = log_mel_cache.cache_log_mels(clips, prepared.folder, config)
     clips = dataclasses.replace(clips, log_mels=cached)
   return clips, official
 

@@ -8,7 +8,7 @@ import numpy as np
 import panns_reference
 import pytest
 
-from audiotag_jax.frontend import logmel_jax, logmel_tf, mel
+from audiotag_jax.frontend import log_mel_jax, log_mel_tf, mel
 
 FRONT_ENDS = {
   "32k": mel.LogMelParams(),
@@ -44,19 +44,19 @@ def librosa_log_mel(waveform: np.ndarray, params: mel.LogMelParams) -> np.ndarra
 @pytest.mark.parametrize("params", FRONT_ENDS.values(), ids=FRONT_ENDS.keys())
 def test_agrees_with_librosa_and_tensorflow(params):
   waveform = panns_reference.waveforms(params.sample_rate_hz, 0.7)
-  ours = np.asarray(logmel_jax.log_mel(waveform, params))
+  ours = np.asarray(log_mel_jax.log_mel(waveform, params))
   assert ours.dtype == np.float32
   assert ours.shape == (2, params.num_frames(waveform.shape[1]), params.num_mels)
   np.testing.assert_allclose(ours, librosa_log_mel(waveform, params), atol=1e-3)
-  theirs = logmel_tf.log_mel(waveform, params).numpy()
+  theirs = log_mel_tf.log_mel(waveform, params).numpy()
   np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def test_leading_axes_and_jit_change_nothing():
   params = mel.LogMelParams()
   waveform = panns_reference.waveforms(32_000, 0.2, 6)
-  expected = logmel_jax.log_mel(waveform, params)
-  log_mel = jax.jit(logmel_jax.log_mel, static_argnums=1)
+  expected = log_mel_jax.log_mel(waveform, params)
+  log_mel = jax.jit(log_mel_jax.log_mel, static_argnums=1)
   stacked = log_mel(waveform.reshape(2, 3, -1), params)
   np.testing.assert_allclose(stacked.reshape(expected.shape), expected, atol=1e-4)
   np.testing.assert_allclose(log_mel(waveform[4], params), expected[4], atol=1e-4)
@@ -66,7 +66,7 @@ def test_leading_axes_and_jit_change_nothing():
 def test_short_clips_are_padded_with_zeros_first(num_samples):
   params = mel.LogMelParams()
   waveform = panns_reference.waveforms(32_000, 0.1, 1)[:, :num_samples]
-  ours = logmel_jax.log_mel(waveform, params)
+  ours = log_mel_jax.log_mel(waveform, params)
   padded = np.pad(waveform, ((0, 0), (0, max(0, 513 - num_samples))))
   num_frames = 1 + num_samples // 320
   assert ours.shape == (1, num_frames, 64)
@@ -75,7 +75,7 @@ def test_short_clips_are_padded_with_zeros_first(num_samples):
 
 
 def test_silence_is_the_floor():
-  ours = logmel_jax.log_mel(np.zeros((1, 3200), np.float32), mel.LogMelParams())
+  ours = log_mel_jax.log_mel(np.zeros((1, 3200), np.float32), mel.LogMelParams())
   np.testing.assert_allclose(ours, -100.0, atol=1e-4)
 
 

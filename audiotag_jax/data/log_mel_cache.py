@@ -17,15 +17,16 @@ from etils import epath
 from tqdm import tqdm
 
 from audiotag_jax import files
-from audiotag_jax.data import input_pipeline, records, splits
-from audiotag_jax.frontend import logmel_tf, mel
+from audiotag_jax.data import records
+from audiotag_jax.data.clips import ClipIndex, decode, normalize
+from audiotag_jax.frontend import log_mel_tf, mel
 
 # Written last: what is there without it was not finished.
 PARAMS_FILE = "params.json"
 
 
 def cache_log_mels(
-  clips: splits.ClipIndex, folder: epath.Path, config: ml_collections.ConfigDict
+  clips: ClipIndex, folder: epath.Path, config: ml_collections.ConfigDict
 ) -> records.Ranges:
   """Computes the log-mels of a prepared set, unless that has been done.
 
@@ -67,7 +68,7 @@ def cache_log_mels(
 
 
 def _log_mels(
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   of_shard: np.ndarray,
   params: mel.LogMelParams,
   data: ml_collections.ConfigDict,
@@ -79,9 +80,9 @@ def _log_mels(
 
   def log_mel(clip: tf.Tensor) -> tf.Tensor:
     record = tf.ensure_shape(tf.numpy_function(read, [clip], tf.string), [])
-    waveform = input_pipeline.decode(record, clips.features)
-    waveform = input_pipeline.normalize(waveform, data)
-    return tf.cast(logmel_tf.log_mel(waveform, params), tf.float16)
+    waveform = decode(record, clips.features)
+    waveform = normalize(waveform, data)
+    return tf.cast(log_mel_tf.log_mel(waveform, params), tf.float16)
 
   dataset = tf.data.Dataset.from_tensor_slices(of_shard)
   return dataset.map(log_mel, tf.data.AUTOTUNE).as_numpy_iterator()

@@ -2,7 +2,7 @@ import librosa
 import numpy as np
 import pytest
 
-from audiotag_jax.frontend import logmel_tf, mel
+from audiotag_jax.frontend import log_mel_tf, mel
 
 PARAMS = {
   "PANNs, 32 kHz": mel.LogMelParams(),
@@ -54,7 +54,7 @@ def sounds(rate_hz):
 def test_it_agrees_with_librosa_within_a_thousandth_of_a_db(name):
   params = PARAMS[name]
   waveforms = sounds(params.sample_rate_hz)
-  ours = logmel_tf.log_mel(waveforms, params).numpy()
+  ours = log_mel_tf.log_mel(waveforms, params).numpy()
   for waveform, log_mel in zip(waveforms, ours, strict=True):
     assert log_mel.shape == (params.num_frames(len(waveform)), params.num_mels)
     expected = librosa_log_mel(waveform, params)
@@ -63,5 +63,5 @@ def test_it_agrees_with_librosa_within_a_thousandth_of_a_db(name):
 
 
 def test_silence_is_the_floor():
-  log_mel = logmel_tf.log_mel(np.zeros(32_000, np.float32), mel.LogMelParams())
+  log_mel = log_mel_tf.log_mel(np.zeros(32_000, np.float32), mel.LogMelParams())
   np.testing.assert_allclose(log_mel, -100.0, atol=1e-4)

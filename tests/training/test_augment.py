@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import augment
+from audiotag_jax.training import augment
 
 KEY = jax.random.key(0)
 

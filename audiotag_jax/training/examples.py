@@ -6,9 +6,9 @@ from clu import metric_writers
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from audiotag_jax.data import input_pipeline, splits
+from audiotag_jax.data.clips import ClipIndex, read_waveform
 from audiotag_jax.evaluation import results
-from audiotag_jax.frontend import logmel_tf, mel
+from audiotag_jax.frontend import log_mel_tf, mel
 
 NUM_EXAMPLES = 4
 NUM_BARS = 8
@@ -16,12 +16,12 @@ NUM_BARS = 8
 
 def write_audio(
   writer: metric_writers.MetricWriter,
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
 ) -> None:
   """Writes the examples' normalised waveforms."""
   for clip in _chosen(clips):
-    waveform = input_pipeline.read_waveform(clips, clip, config.data).numpy()
+    waveform = read_waveform(clips, clip, config.data).numpy()
     writer.write_audios(
       0,
       {f"examples/{clips.fname[clip]}/audio": waveform[None, :, None]},
@@ -32,7 +32,7 @@ def write_audio(
 def write_predictions(
   writer: metric_writers.MetricWriter,
   step: int,
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   predictions: results.Predictions,
   config: ml_collections.ConfigDict,
 ) -> None:
@@ -46,24 +46,24 @@ def write_predictions(
   writer.write_images(step, images)
 
 
-def _chosen(clips: splits.ClipIndex) -> list[int]:
+def _chosen(clips: ClipIndex) -> list[int]:
   """A few clips spread over the split, the same at every step."""
   spread = np.linspace(0, len(clips) - 1, NUM_EXAMPLES)
   return np.unique(spread.round().astype(int)).tolist()
 
 
 def _picture(
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   clip: int,
   scores: np.ndarray,
   config: ml_collections.ConfigDict,
 ) -> np.ndarray:
   """Draws a clip; returns <uint8>[1, height, width, 3]."""
   params = mel.LogMelParams(**config.frontend)
-  waveform = input_pipeline.read_waveform(clips, clip, config.data)
+  waveform = read_waveform(clips, clip, config.data)
   least_samples = params.fft_samples // 2 + 1
   waveform = np.pad(waveform, (0, max(0, least_samples - len(waveform))))
-  log_mel = logmel_tf.log_mel(waveform, params).numpy()
+  log_mel = log_mel_tf.log_mel(waveform, params).numpy()
 
   figure = Figure(figsize=(9, 3), dpi=100, layout="constrained")
   left, right = figure.subplots(1, 2, width_ratios=(3, 2))

@@ -3,8 +3,8 @@
 import pytest
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import splits
-from audiotag_jax.data.prepare import prepare, soundscapes_dir
+from audiotag_jax.data.clips import read_index
+from audiotag_jax.data.dataset import prepare, soundscapes_dir
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_demo_sets_of_two_seeds_lie_apart_and_share_no_clip(config, tmp_path):
   for seed, folder in {0: "soundscapes-2-1-1", 1: "soundscapes-2-1-1-seed1"}.items():
     config.data.soundscapes_seed = seed
     assert soundscapes_dir(config.data) == tmp_path / folder
-    clips, _ = splits.load_clips(prepare(config).folder)
+    clips, _ = read_index(prepare(config).folder)
     audio[seed] = {path.read_bytes() for path in (tmp_path / folder).rglob("*.wav")}
     assert len(clips) == len(audio[seed]) == 4
   assert not audio[0] & audio[1]
