@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from benchmark_report import report, timed
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.frontend import mel
 from audiotag_jax.inference import Tagger
 from audiotag_jax.models import panns
@@ -59,14 +59,14 @@ def draw_weights() -> dict:
 
 
 def write_model(directory: Path, variables: dict) -> None:
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture=NAME,
     fields={},
     front_end=dataclasses.asdict(panns.FRONT_END),
     class_names=class_names.audioset_class_names(),
     source={},
   )
-  checkpoint.save_model(directory, description, variables)
+  model_directory.save_model(directory, description, variables)
 
 
 def benchmark_clips(folder: Path, variables: dict) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags, logging
 
-from audiotag_jax import checkpoint
+from audiotag_jax import files, model_directory
 from audiotag_jax.errors import UserError, exit_on_user_error
 from audiotag_jax.frontend import mel
 from audiotag_jax.models import panns
@@ -33,7 +33,7 @@ def convert_file(
   model: str | None = None,
   class_names_file: str | None = None,
   overwrite: bool = False,
-) -> checkpoint.ModelDescription:
+) -> model_directory.ModelDescription:
   """Converts a file to a model directory; returns its description.
 
   Args:
@@ -48,7 +48,7 @@ def convert_file(
     UserError: the file is not PANNs' or not what it is said to be, or the output
       is not to be overwritten. Nothing is written then.
   """
-  checkpoint.check_output(output, overwrite)
+  files.check_output(output, overwrite)
   if not path.is_file():
     raise UserError(f"there is no file {path}: give the .pth file of a PANNs model")
   state_dict = read_state_dict(path)
@@ -67,7 +67,7 @@ def convert_file(
   created = panns.create(name, num_classes=len(names), **widths)
   variables, rest = convert.to_flax(_drain(state_dict), table)
   _keep_what_differs(rest, created.front_end)
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture=name,
     fields=described_fields(created),
     front_end=dataclasses.asdict(created.front_end),
@@ -75,7 +75,7 @@ def convert_file(
     source={"file": path.name, "sha256": _sha256(path)},
     normalize="none",  # PANNs take waveforms as they are.
   )
-  checkpoint.save_model(
+  model_directory.save_model(
     output, description, variables | {"pytorch": rest}, overwrite=overwrite
   )
   return description
@@ -168,7 +168,7 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
       )
     return names
   if (Path(path) / "model.json").is_file():
-    names = checkpoint.read_description(Path(path)).class_names
+    names = model_directory.read_description(Path(path)).class_names
   elif Path(path).is_file():
     names = Path(path).read_text(encoding="utf-8").splitlines()
   else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from audiotag_jax import checkpoint
+from audiotag_jax import files, model_directory
 from audiotag_jax.errors import UserError, exit_on_user_error
 from audiotag_jax.frontend import mel
 from audiotag_jax.panns import convert, fixed, tables
@@ -26,8 +26,8 @@ def export(directory: Path, output: Path, *, overwrite: bool = False) -> str:
     UserError: it is no model directory of PANNs, or the output is not to be
       overwritten.
   """
-  checkpoint.check_output(output, overwrite)
-  description, variables = checkpoint.load_model(directory)
+  files.check_output(output, overwrite)
+  description, variables = model_directory.load_model(directory)
   name = description.architecture
   if name not in tables.TABLES:
     raise UserError(

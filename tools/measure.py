@@ -17,8 +17,8 @@ import flax.linen as nn
 import ml_collections
 import numpy as np
 
-from audiotag_jax import checkpoint, files, logs, parallel
 from audiotag_jax import config as config_lib
+from audiotag_jax import files, logs, model_directory, parallel
 from audiotag_jax.errors import UserError, exit_on_user_error
 from audiotag_jax.models.create import create_model
 from audiotag_jax.training import steps
@@ -71,8 +71,7 @@ def measure_run(workdir: Path) -> None:
       outdated[path] = measure
   run = read_run(workdir) if outdated else None
   for path, measure in outdated.items():
-    text = json.dumps(measure(run), indent=2) + "\n"
-    files.write_whole(path, lambda partial, text=text: partial.write_text(text))
+    files.write_json(path, measure(run))
     print(path)
 
 
@@ -97,7 +96,7 @@ def read_run(workdir: Path) -> EvaluatedRun:
   config.evaluation.split = entry["split"]
   config.evaluation.threshold = entry["threshold"]
 
-  description, variables = checkpoint.load_model(workdir / "model")
+  description, variables = model_directory.load_model(workdir / "model")
   for key in ("step", "checkpoint"):
     saved, evaluated = description.source.get(key), entry.get(key)
     if saved != evaluated:

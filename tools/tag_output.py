@@ -189,7 +189,7 @@ class Output:
       self._rows.append(as_json(tagged))
     elif self._format == "audacity" and self._path:
       if not tagged.error:
-        _write_whole(self._track(tagged.file), as_audacity(tagged))
+        files.write_text(self._track(tagged.file), as_audacity(tagged))
     else:
       self._write(AS_TEXT[self._format](tagged))
 
@@ -200,7 +200,7 @@ class Output:
       self._lines.append(text)
     text = "".join(self._lines)
     if self._path and self._lines:
-      _write_whole(self._path, text)
+      files.write_text(self._path, text)
     elif self._lines:
       sys.stdout.write(text)
 
@@ -219,7 +219,3 @@ class Output:
     if not self._is_folder:
       return self._path
     return self._path / f"{os.path.relpath(file, self._root)}.txt"
-
-
-def _write_whole(path: Path, text: str) -> None:
-  files.write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -58,9 +58,7 @@ def cache_log_mels(
           files.write_whole(path, lambda partial, rows=rows: _write(partial, rows, bar))
         else:
           bar.update(len(of_shard))
-    files.write_whole(
-      cache / PARAMS_FILE, lambda partial: partial.write_text(text + "\n")
-    )
+    files.write_text(cache / PARAMS_FILE, f"{text}\n")
   num_bytes = 2 * params.num_mels * params.num_frames(clips.num_samples)
   return records.Ranges(
     tuple(map(str, paths)), shard, records.start_in_shard(num_bytes, shard), num_bytes

@@ -63,9 +63,7 @@ def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
   if not path.exists():
     split = draw_study_split(dev.labels.toarray())
     rows = [f"{f},{s}\n" for f, s in zip(dev.fname, split, strict=True) if s]
-    files.write_whole(
-      path, lambda partial: partial.write_text("".join(["fname,split\n", *rows]))
-    )
+    files.write_text(path, "".join(["fname,split\n", *rows]))
     logging.info("Drew the study's split: %s", path)
   with path.open() as file:
     split_of = {row["fname"]: row["split"] for row in csv.DictReader(file)}

@@ -1,6 +1,5 @@
 """The report of a comparison of runs: what each section says, and the files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -64,10 +63,10 @@ def write_report(workdirs: Sequence[Path], output: Path) -> None:
   }
   texts["report.md"] = page.to_markdown(title, sections)
   texts["report.html"] = page.to_html(title, sections)
-  entries = {run.name: run.entry for run in runs}
-  texts["performance.json"] = json.dumps(entries, indent=2) + "\n"
   for name, text in texts.items():
-    _write_text(output / name, text)
+    files.write_text(output / name, text)
+  entries = {run.name: run.entry for run in runs}
+  files.write_json(output / "performance.json", entries)
 
 
 def make_sections(scored: Sequence[Scored]) -> list[Section]:
@@ -556,7 +555,3 @@ def _operating(run: Run) -> str:
   """The one threshold that a run's decisions are at, in words."""
   name = "the tuned threshold of" if run.operating == "global" else "a threshold of"
   return f"{name} {number(run.thresholds[run.operating])}"
-
-
-def _write_text(path: Path, text: str) -> None:
-  files.write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))

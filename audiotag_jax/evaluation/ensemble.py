@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audiotag_jax import checkpoint
+from audiotag_jax import files
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import results
 from audiotag_jax.evaluation.runs import Run, load_runs
@@ -29,7 +29,7 @@ def write_ensemble(
     UserError: there are fewer than two runs, they are not of the same clips, or
       `output` is not to be overwritten. Nothing is written then.
   """
-  checkpoint.check_output(output, overwrite)
+  files.check_output(output, overwrite)
   if len(workdirs) < 2:
     raise UserError(f"an ensemble takes two runs or more, not {len(workdirs)}")
   runs = load_runs(workdirs)

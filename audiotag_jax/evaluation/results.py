@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,9 +129,6 @@ def write_results(
   if val is not None:
     entry |= tuned_metrics(predictions, val)
 
-  def write_performance(path: Path) -> None:
-    path.write_text(json.dumps({run_name: _finite(entry)}, indent=2) + "\n")
-
   def write_per_class(path: Path) -> None:
     columns = {"label": predictions.classes, **classes}
     with path.open("w") as file:
@@ -145,7 +141,7 @@ def write_results(
   val_path.unlink(missing_ok=True)
   if val is not None:
     _write_predictions(val_path, val)
-  files.write_whole(results_dir / "performance.json", write_performance)
+  files.write_json(results_dir / "performance.json", {run_name: _finite(entry)})
   files.write_whole(results_dir / "per_class.csv", write_per_class)
   # The last: whoever finds it finds the others.
   _write_predictions(results_dir / "predictions.npz", predictions)

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import importlib
 import itertools
-import json
 import logging
 import types
 import warnings
@@ -98,8 +97,8 @@ def export(
   for name, path in tqdm(paths.items(), desc="exporting", unit="format", disable=None):
     with refusing(name):
       FORMATS[name].write(tagger, inputs, path)
-  text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
-  files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))
+  description = _description(tagger, inputs)
+  files.write_json(directory / "export.json", description, ensure_ascii=False)
   return paths
 
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
@@ -76,7 +76,7 @@ class Tagger:
   """
 
   def __init__(
-    self, description: checkpoint.ModelDescription, variables: dict[str, Any]
+    self, description: model_directory.ModelDescription, variables: dict[str, Any]
   ):
     """Takes what `checkpoint.load_model` returns; see `load`."""
     self.front_end = LogMelParams(**description.front_end)
@@ -110,7 +110,7 @@ class Tagger:
           "evaluated, with --mode=evaluate or at the end of training"
         )
       path = path / "model"
-    return cls(*checkpoint.load_model(path))
+    return cls(*model_directory.load_model(path))
 
   @property
   def sample_rate_hz(self) -> int:

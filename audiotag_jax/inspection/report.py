@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,11 +60,11 @@ def write_report(
   sections.append(contact_sheet.listen_section(inspected, params, max_classes))
   title = f"Inspection of {inspected.source.place}"
   text = page.to_html(title, sections, css=contact_sheet.CSS)
-  _write_text(output / "inspection.html", text)
+  files.write_text(output / "inspection.html", text)
   _write_csv(output / "clips.csv", *clip_table(inspected))
   rows = duplicate_rows(inspected, duplicates)
   _write_csv(output / "duplicates.csv", DUPLICATES_HEADER, rows)
-  _write_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+  files.write_json(output / "summary.json", summary)
   return summary
 
 
@@ -517,11 +516,7 @@ def _table_of(
   return [table, f"The first {MAX_ROWS} of {whole(count)}; {file} has all."]
 
 
-def _write_text(path: Path, text: str) -> None:
-  files.write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
   text = io.StringIO()
   csv.writer(text, lineterminator="\n").writerows([header, *rows])
-  _write_text(path, text.getvalue())
+  files.write_text(path, text.getvalue())

@@ -17,7 +17,7 @@ from absl import logging
 from clu import metric_writers, parameter_overview, periodic_actions
 from tqdm import tqdm
 
-from audiotag_jax import checkpoint, files, parallel
+from audiotag_jax import checkpoint, files, model_directory, parallel
 from audiotag_jax import config as config_lib
 from audiotag_jax.data import input_pipeline
 from audiotag_jax.data.clips import ClipIndex
@@ -120,8 +120,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   dataset = describe_splits(clips)
   _check_unchanged(workdir / "dataset.json", dataset)
   if parallel.is_main_process():
-    _write_json(workdir / "config.json", config.to_dict())
-    _write_json(workdir / "dataset.json", dataset)
+    files.write_json(workdir / "config.json", config.to_dict())
+    files.write_json(workdir / "dataset.json", dataset)
 
   num_classes = clips["train"].num_classes
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
@@ -161,11 +161,6 @@ def _check_unchanged(path: Path, new: Any) -> None:
       f"{path.parent} was made with another {path.stem}: {'; '.join(changes)}. "
       "Give another --workdir, or the values it was made with"
     )
-
-
-def _write_json(path: Path, value: Any) -> None:
-  text = json.dumps(value, indent=2) + "\n"
-  files.write_whole(path, lambda partial: partial.write_text(text))
 
 
 def init_state(run: Run) -> steps.TrainState:
@@ -358,7 +353,7 @@ def save_model(
 
   Its thresholds are tuned on `val`, what the model scores of val.
   """
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture=run.config.model.name,
     fields=described_fields(run.model),
     front_end=dict(run.config.frontend),
@@ -374,4 +369,6 @@ def save_model(
     },
     normalize=run.config.data.normalize,
   )
-  checkpoint.save_model(run.workdir / "model", description, variables, overwrite=True)
+  model_directory.save_model(
+    run.workdir / "model", description, variables, overwrite=True
+  )

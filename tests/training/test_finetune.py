@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import described_fields
@@ -35,14 +35,14 @@ def write_pretrained(config):
   variables = jax.tree.map(
     lambda x: x + 0.01 * rng.random(x.shape, np.float32), variables
   )
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture="Cnn6",
     fields=described_fields(model),
     front_end=dict(config.frontend),
     class_names=list("abcde"),
     source={"file": "Cnn6.pth", "sha256": ""},
   )
-  checkpoint.save_model(
+  model_directory.save_model(
     train.Path(config.init_from), description, jax.tree.map(np.asarray, variables)
   )
 
@@ -94,7 +94,7 @@ def test_the_backbone_is_the_directory_s_and_the_head_is_new(config, tmp_path):
   run = train.open_run(config, tmp_path / "run")
   state = train.restore_or_init(run)
   run.checkpoints.close()
-  _, saved = checkpoint.load_model(train.Path(config.init_from))
+  _, saved = model_directory.load_model(train.Path(config.init_from))
   for name in BACKBONE:
     jax.tree.map(
       np.testing.assert_array_equal, state.params[name], saved["params"][name]
@@ -163,7 +163,7 @@ def test_a_folder_that_is_no_model_directory_is_refused(config, tmp_path):
 
 def test_a_run_leaves_a_model_that_another_can_start_from(config, tmp_path):
   train.train_and_evaluate(config, str(tmp_path / "first"))
-  description, saved = checkpoint.load_model(tmp_path / "first" / "model")
+  description, saved = model_directory.load_model(tmp_path / "first" / "model")
   assert description.class_names == ["Bell", "Rain", "Siren"]
   assert saved["params"]["fc_audioset"]["bias"].shape == (3,)
   config.init_from = str(tmp_path / "first" / "model")

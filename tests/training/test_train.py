@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 from tensorboard.backend.event_processing import event_accumulator
 
-from audiotag_jax import checkpoint, parallel
+from audiotag_jax import model_directory, parallel
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import learning_curves, metrics, thresholds
 from audiotag_jax.training import train
@@ -83,7 +83,7 @@ def test_thresholds_are_tuned_on_val_and_lie_with_the_model(finished):
   assert val["fname"].tolist() == [str(n) for n in range(1012, 1018)]
   everywhere = thresholds.tune_global(val["scores"], val["labels"])
   per_class = thresholds.tune_per_class(val["scores"], val["labels"])
-  description = checkpoint.read_description(workdir / "model")
+  description = model_directory.read_description(workdir / "model")
   assert description.thresholds == {
     "global": everywhere, "per_class": per_class.tolist()
   }  # fmt: skip
@@ -105,7 +105,7 @@ def test_scores_of_val_have_no_threshold_tuned_on_val(tiny_config, tmp_path):
   assert "tuned" not in text
   assert "tuned_global" not in performance(workdir)
   assert not (workdir / "results/val_predictions.npz").exists()
-  assert checkpoint.read_description(workdir / "model").thresholds
+  assert model_directory.read_description(workdir / "model").thresholds
 
 
 def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
@@ -132,7 +132,7 @@ def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
   expected_average = scores(mean)
   run.checkpoints.close()
   np.testing.assert_allclose(evaluated("average"), expected_average, atol=1e-6)
-  _, saved = checkpoint.load_model(workdir / "model")
+  _, saved = model_directory.load_model(workdir / "model")
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
     saved["params"],
@@ -147,7 +147,7 @@ def test_the_moving_average_is_what_is_validated_and_saved(tiny_config, tmp_path
   workdir = tmp_path / "run"
   train.train_and_evaluate(tiny_config, str(workdir))
   state = last_state(tiny_config, workdir)
-  _, saved = checkpoint.load_model(workdir / "model")
+  _, saved = model_directory.load_model(workdir / "model")
   jax.tree.map(np.testing.assert_array_equal, saved["params"], state.ema["params"])
   kernel = state.params["conv0"]["kernel"]
   assert not np.array_equal(saved["params"]["conv0"]["kernel"], kernel)
