@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 
 BEST_METRIC = "mAP"
@@ -55,10 +56,10 @@ class RunCheckpoints:
   """The checkpoints of a workdir: the latest and the best by val/mAP."""
 
   def __init__(self, workdir: Path, num_latest: int):
-    """Opens, or makes, `workdir`/checkpoints, which keeps the `num_latest` latest."""
+    """Opens, or makes, a workdir's checkpoints, of which the latest are kept."""
     self._num_latest = num_latest
     policies = ocp.checkpoint_managers
-    self._directory = (workdir / "checkpoints").absolute()
+    self._directory = (workdir / workdir_lib.CHECKPOINTS).absolute()
     self._manager = ocp.CheckpointManager(
       self._directory,
       item_handlers=ocp.StandardCheckpointHandler(),

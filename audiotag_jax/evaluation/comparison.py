@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.evaluation import bootstrap
 from audiotag_jax.evaluation.results import Predictions, label_prior
 from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Run
@@ -85,7 +86,7 @@ def _values(predictions: Predictions, threshold: float | np.ndarray) -> dict:
 
 def clips_differ(runs: Sequence[Run], split: str) -> bool:
   """Whether runs that say which clips a split has do not agree."""
-  datasets = [run.read_json("dataset.json") for run in runs]
+  datasets = [run.read_json(workdir_lib.DATASET) for run in runs]
   return len({d["splits"][split]["sha256"] for d in datasets if d}) > 1
 
 
@@ -341,7 +342,7 @@ def robustness(runs: Sequence[Run]) -> tuple[list[str], dict[str, np.ndarray]]:
     The conditions, the first being "clean", and each run's mAP <float64>[conditions],
     NaN where it has none.
   """
-  results = {run.name: run.read_json("results/robustness.json") for run in runs}
+  results = {run.name: run.read_json(workdir_lib.ROBUSTNESS) for run in runs}
   results = {name: result for name, result in results.items() if result}
   conditions = list(dict.fromkeys(itertools.chain(*results.values())))
   return conditions, {

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audiotag_jax import files
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import bootstrap, comparison, comparison_figures
 from audiotag_jax.evaluation.comparison import Scored
@@ -51,7 +52,9 @@ def write_report(workdirs: Sequence[Path], output: Path) -> None:
     UserError: the runs cannot be compared; nothing is written.
   """
   runs = load_runs(workdirs)
-  if any(output.resolve() == (run.workdir / "results").resolve() for run in runs):
+  if any(
+    output.resolve() == (run.workdir / workdir_lib.RESULTS).resolve() for run in runs
+  ):
     raise UserError(
       f"--output={output} holds the results of a run, which would be written over: "
       "give another folder"
@@ -123,7 +126,7 @@ def runs_section(scored: Sequence[Scored]) -> Section:
     [
       run.name,
       run.entry["model"],
-      run.read_json("config.json").get("init_from") or "–",
+      run.read_json(workdir_lib.CONFIG).get("init_from") or "–",
       run.entry["checkpoint"],
       whole(run.entry["step"]),
       whole(run.entry["params"]),
@@ -514,7 +517,7 @@ def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
     "Multiply-adds of the model for one clip of the given length, and clips tagged per "
     "second on the given device."
   )
-  costs = {one.run.name: one.run.read_json("results/cost.json") for one in scored}
+  costs = {one.run.name: one.run.read_json(workdir_lib.COST) for one in scored}
   if not any(costs.values()):
     how = f"No run has a results/cost.json: {MEASURE}"
     return Section("Cost", caption, [how])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from audiotag_jax import files
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import results
 from audiotag_jax.evaluation.runs import Run, load_runs
@@ -33,11 +34,11 @@ def write_ensemble(
   if len(workdirs) < 2:
     raise UserError(f"an ensemble takes two runs or more, not {len(workdirs)}")
   runs = load_runs(workdirs)
-  if (output / "config.json").exists():
+  if (output / workdir_lib.CONFIG).exists():
     raise UserError(f"{output} is a run, no ensemble: give another --output")
-  dataset = runs[0].workdir / "dataset.json"
+  dataset = runs[0].workdir / workdir_lib.DATASET
   entry = results.write_results(
-    output / "results",
+    output,
     results.mean_scores([run.predictions for run in runs]),
     _mean_of_val(runs),
     run_name=output.resolve().name,
@@ -50,7 +51,7 @@ def write_ensemble(
       "params": sum(run.entry["params"] for run in runs),
     },
   )
-  shutil.copyfile(dataset, output / "dataset.json")
+  shutil.copyfile(dataset, output / workdir_lib.DATASET)
   return entry
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from audiotag_jax import files
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import metrics, thresholds
 
@@ -94,7 +95,7 @@ def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
 
 
 def write_results(
-  results_dir: Path,
+  workdir: Path,
   predictions: Predictions,
   val: Predictions | None,
   *,
@@ -107,7 +108,7 @@ def write_results(
   What is not finite (a mean over no class, d' of a perfect AUC) is null in the JSON.
 
   Args:
-    results_dir: where to.
+    workdir: the folder of the run, or one like it.
     predictions: the scored split.
     val: the scores of val, to tune thresholds on; None where val is the scored split.
     run_name: the key in performance.json.
@@ -137,14 +138,14 @@ def write_results(
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
         writer.writerow([*row, threshold])
 
-  val_path = results_dir / "val_predictions.npz"
+  val_path = workdir / workdir_lib.VAL_PREDICTIONS
   val_path.unlink(missing_ok=True)
   if val is not None:
     _write_predictions(val_path, val)
-  files.write_json(results_dir / "performance.json", {run_name: _finite(entry)})
-  files.write_whole(results_dir / "per_class.csv", write_per_class)
+  files.write_json(workdir / workdir_lib.PERFORMANCE, {run_name: _finite(entry)})
+  files.write_whole(workdir / workdir_lib.PER_CLASS, write_per_class)
   # The last: whoever finds it finds the others.
-  _write_predictions(results_dir / "predictions.npz", predictions)
+  _write_predictions(workdir / workdir_lib.PREDICTIONS, predictions)
   return entry
 
 

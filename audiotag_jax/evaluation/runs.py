@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import learning_curves, thresholds
 from audiotag_jax.evaluation.results import Predictions, load_predictions
@@ -60,7 +61,7 @@ class Run:
   @functools.cached_property
   def scalars(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What the run wrote for TensorBoard; empty where it trained nothing."""
-    if not any(self.workdir.glob("events.out.tfevents.*")):
+    if not any(self.workdir.glob(workdir_lib.EVENTS)):
       return {}
     return learning_curves.read_scalars(self.workdir)
 
@@ -87,20 +88,18 @@ def load_runs(workdirs: Sequence[Path]) -> list[Run]:
 
 def load_run(name: str, workdir: Path) -> Run:
   """Loads a run; raises `UserError` where its results are not there."""
-  results = workdir / "results"
-  for path in (results / "performance.json", results / "predictions.npz"):
-    if not path.exists():
+  for file in (workdir_lib.PERFORMANCE, workdir_lib.PREDICTIONS):
+    if not (workdir / file).exists():
       raise UserError(
-        f"{workdir} holds no results/{path.name}: evaluate it first, with "
-        f"{EVALUATE}{workdir}"
+        f"{workdir} holds no {file}: evaluate it first, with {EVALUATE}{workdir}"
       )
-  (entry,) = json.loads((results / "performance.json").read_text()).values()
-  val_path = results / "val_predictions.npz"
+  (entry,) = json.loads((workdir / workdir_lib.PERFORMANCE).read_text()).values()
+  val_path = workdir / workdir_lib.VAL_PREDICTIONS
   return Run(
     name=name,
     workdir=workdir,
     entry=entry,
-    predictions=load_predictions(results / "predictions.npz"),
+    predictions=load_predictions(workdir / workdir_lib.PREDICTIONS),
     val=load_predictions(val_path) if val_path.exists() else None,
   )
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from audiotag_jax import model_directory
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
@@ -103,13 +104,14 @@ class Tagger:
       UserError: there is no model, or it is not of this version of the code.
     """
     path = Path(path)
-    if not (path / "model.json").exists() and (path / "config.json").exists():
-      if not (path / "model").exists():
+    is_model = (path / model_directory.DESCRIPTION).exists()
+    if not is_model and (path / workdir_lib.CONFIG).exists():
+      if not (path / workdir_lib.MODEL).exists():
         raise UserError(
           f"{path} is a run without a model yet: it is written when the run is "
           "evaluated, with --mode=evaluate or at the end of training"
         )
-      path = path / "model"
+      path = path / workdir_lib.MODEL
     return cls(*model_directory.load_model(path))
 
   @property
