@@ -47,9 +47,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 def main(_) -> None:
   logs.show_progress()
   # Imported here, for these take seconds, which a mistyped flag should not cost.
-  from audiotag_jax.training import train
+  from audiotag_jax.training import evaluate_run, train
 
-  entry = {"train": train.train_and_evaluate, "evaluate": train.evaluate_only}
+  entry = {"train": train.train_and_evaluate, "evaluate": evaluate_run.evaluate_only}
   print(entry[_MODE.value](_CONFIG.value, _WORKDIR.value))
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import precision_recall_curve
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.evaluation import bootstrap
 from audiotag_jax.evaluation.results import Predictions, label_prior
-from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Run
+from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, FinishedRun
 from audiotag_jax.reporting.formatting import Estimate
 
 CURVES = ("train/loss", "val/loss", "val/mAP")
@@ -39,7 +39,7 @@ class Scored:
     samples: the same in each resample; see `bootstrap.Samples`.
   """
 
-  run: Run
+  run: FinishedRun
   values: dict[str, dict[str, np.ndarray]]
   samples: bootstrap.Samples
 
@@ -62,7 +62,7 @@ def estimate(metric: str, value: float, samples: np.ndarray) -> Estimate:
   return Estimate(value, *ends)
 
 
-def score(run: Run) -> Scored:
+def score(run: FinishedRun) -> Scored:
   """Computes a run's metrics at each of its thresholds, and their resamples."""
   return Scored(
     run,
@@ -84,13 +84,13 @@ def _values(predictions: Predictions, threshold: float | np.ndarray) -> dict:
   return overall | {"AP": classes["AP"]}
 
 
-def clips_differ(runs: Sequence[Run], split: str) -> bool:
+def clips_differ(runs: Sequence[FinishedRun], split: str) -> bool:
   """Whether runs that say which clips a split has do not agree."""
   datasets = [run.read_json(workdir_lib.DATASET) for run in runs]
   return len({d["splits"][split]["sha256"] for d in datasets if d}) > 1
 
 
-def chance(runs: Sequence[Run]) -> dict[str, float] | None:
+def chance(runs: Sequence[FinishedRun]) -> dict[str, float] | None:
   """The metrics of scoring every clip with each class's share of the val clips.
 
   None where no run has val predictions.
@@ -140,7 +140,7 @@ class Curve:
   values: np.ndarray
 
 
-def curves(run: Run) -> dict[str, Curve]:
+def curves(run: FinishedRun) -> dict[str, Curve]:
   """A run's learning curves; empty where it wrote none.
 
   Training time is the sum over log intervals of steps / steps_per_second: it leaves
@@ -311,7 +311,7 @@ def bins_by_duration(duration_s: np.ndarray) -> list[Bin]:
   return bins
 
 
-def score_bin(run: Run, chosen: Bin) -> dict[str, Estimate]:
+def score_bin(run: FinishedRun, chosen: Bin) -> dict[str, Estimate]:
   """`mAP` and `f1` (at the operating threshold) over some clips, resampled alone.
 
   Only classes with positives among these clips count in the mAP.
@@ -335,7 +335,7 @@ def score_bin(run: Run, chosen: Bin) -> dict[str, Estimate]:
   }
 
 
-def robustness(runs: Sequence[Run]) -> tuple[list[str], dict[str, np.ndarray]]:
+def robustness(runs: Sequence[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
   """The runs' mAP under the conditions of their robustness.json, where there is one.
 
   Returns:

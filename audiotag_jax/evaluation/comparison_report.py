@@ -8,7 +8,7 @@ from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import bootstrap, comparison, comparison_figures
 from audiotag_jax.evaluation.comparison import Scored
-from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Run, load_runs
+from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, FinishedRun, load_runs
 from audiotag_jax.reporting import figures, page
 from audiotag_jax.reporting.formatting import (
   change_cell,
@@ -231,7 +231,7 @@ def differences_table(scored: Sequence[Scored]) -> Table:
   )
 
 
-def learning_section(styles: figures.Styles, runs: Sequence[Run]) -> Section:
+def learning_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> Section:
   """Learning curves, and how soon a run came near its end."""
   curves = {run.name: comparison.curves(run) for run in runs}
   curves = {name: run_curves for name, run_curves in curves.items() if run_curves}
@@ -346,7 +346,9 @@ def wins_tables(first: Scored, second: Scored) -> list[Table]:
 
 
 def calibration_section(
-  styles: figures.Styles, runs: Sequence[Run], chance: Mapping[str, float] | None
+  styles: figures.Styles,
+  runs: Sequence[FinishedRun],
+  chance: Mapping[str, float] | None,
 ) -> Section:
   """Whether scores are probabilities."""
   pooled = [(run.predictions.scores, run.predictions.labels) for run in runs]
@@ -378,7 +380,7 @@ def calibration_section(
   )
 
 
-def co_occurrence_section(runs: Sequence[Run]) -> Section:
+def co_occurrence_section(runs: Sequence[FinishedRun]) -> Section:
   """Which labels come together, and which are taken for each other."""
   predictions = runs[0].predictions
   frequent, share = comparison.co_occurrence(predictions.labels, NUM_HEAT_MAP_CLASSES)
@@ -437,7 +439,7 @@ def precision_recall_section(
 
 def bins_section(
   styles: figures.Styles,
-  runs: Sequence[Run],
+  runs: Sequence[FinishedRun],
   bins: Sequence[comparison.Bin],
   *,
   what: str,
@@ -479,7 +481,7 @@ def bins_section(
   )
 
 
-def robustness_section(styles: figures.Styles, runs: Sequence[Run]) -> Section:
+def robustness_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> Section:
   """mAP under noise, filters, codecs and the like."""
   conditions, values = comparison.robustness(runs)
   caption = (
@@ -554,7 +556,7 @@ def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
   return Section("Cost", caption, blocks)
 
 
-def _operating(run: Run) -> str:
+def _operating(run: FinishedRun) -> str:
   """The one threshold that a run's decisions are at, in words."""
   name = "the tuned threshold of" if run.operating == "global" else "a threshold of"
   return f"{name} {number(run.thresholds[run.operating])}"

@@ -9,7 +9,7 @@ from audiotag_jax import files
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import results
-from audiotag_jax.evaluation.runs import Run, load_runs
+from audiotag_jax.evaluation.runs import FinishedRun, load_runs
 
 
 def write_ensemble(
@@ -55,7 +55,7 @@ def write_ensemble(
   return entry
 
 
-def _mean_of_val(runs: Sequence[Run]) -> results.Predictions | None:
+def _mean_of_val(runs: Sequence[FinishedRun]) -> results.Predictions | None:
   """The mean scores of val; None where val is what was evaluated.
 
   Raises:

@@ -24,7 +24,7 @@ def predict(
   """Scores every clip of a split; a clip's score is the mean over its windows.
 
   Args:
-    eval_step: `training.steps.eval_step`, pmapped.
+    eval_step: `eval_step.eval_step`, pmapped.
     variables: replicated `params` and `batch_stats`.
     clips: the clips.
     config: the config.

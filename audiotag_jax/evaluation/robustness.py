@@ -90,7 +90,7 @@ def measure(
   """Scores a split under every condition.
 
   Args:
-    eval_step: `training.steps.eval_step`, pmapped.
+    eval_step: `eval_step.eval_step`, pmapped.
     variables: replicated `params` and `batch_stats`.
     clips: the clips.
     config: the config.

@@ -121,3 +121,10 @@ def test_runs_on_other_splits_are_refused(pair):
   finished_runs.write_json(path, entries)
   with pytest.raises(UserError, match="one was evaluated on eval, the other on val"):
     runs.load_runs(pair)
+
+
+def test_a_config_of_another_version_is_refused(pair):
+  assert runs.load_run(pair[0]).config.evaluation.split == "eval"
+  (pair[0] / "config.json").write_text(json.dumps({"crnn": {"flux": 88}}))
+  with pytest.raises(UserError, match="config.json does not fit this version.*flux"):
+    _ = runs.load_run(pair[0]).config

@@ -10,7 +10,8 @@ from tensorboard.backend.event_processing import event_accumulator
 from audiotag_jax import model_directory, parallel
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import learning_curves, metrics, thresholds
-from audiotag_jax.training import train
+from audiotag_jax.training import evaluate_run, train
+from audiotag_jax.training.run import init_state, open_run
 
 PERFORMANCE_KEYS = [
   "model", "split", "checkpoint", "step", "params", "num_clips", "num_classes",
@@ -25,8 +26,8 @@ def performance(workdir):
 
 
 def last_state(config, workdir):
-  run = train.open_run(config, workdir)
-  state = run.checkpoints.restore(run.checkpoints.latest_step(), train.init_state(run))
+  run = open_run(config, workdir)
+  state = run.checkpoints.restore(run.checkpoints.latest_step(), init_state(run))
   run.checkpoints.close()
   return state
 
@@ -115,13 +116,13 @@ def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
 
   def evaluated(which):
     tiny_config.evaluation.checkpoint = which
-    train.evaluate_only(tiny_config, str(workdir))
+    evaluate_run.evaluate_only(tiny_config, str(workdir))
     entry = performance(workdir)
     assert (entry["checkpoint"], entry["step"]) == (which, 6)
     return np.load(workdir / "results/predictions.npz")["scores"]
 
-  run = train.open_run(tiny_config, workdir)
-  like = train.init_state(run)
+  run = open_run(tiny_config, workdir)
+  like = init_state(run)
   members = [run.checkpoints.restore(step, like).variables for step in (2, 4, 6)]
 
   def scores(variables):
@@ -221,7 +222,7 @@ def test_evaluation_alone_scores_the_split_and_checkpoint_asked_for(
   train.train_and_evaluate(tiny_config, str(workdir))
   tiny_config.evaluation.split = "val"
   tiny_config.evaluation.checkpoint = "last"
-  train.evaluate_only(tiny_config, str(workdir))
+  evaluate_run.evaluate_only(tiny_config, str(workdir))
   entry = performance(workdir)
   assert (entry["split"], entry["step"], entry["num_clips"]) == ("val", 6, 6)
   steps, values = learning_curves.read_scalars(workdir)["val/mAP"]
@@ -241,7 +242,7 @@ def test_the_best_checkpoint_is_the_one_of_the_best_validation(tiny_config, tmp_
 
 def test_evaluation_needs_a_run(tiny_config, tmp_path):
   with pytest.raises(UserError, match="holds no config.json"):
-    train.evaluate_only(tiny_config, str(tmp_path))
+    evaluate_run.evaluate_only(tiny_config, str(tmp_path))
 
 
 def test_a_workdir_of_another_config_is_refused(tiny_config, tmp_path):
