@@ -1,6 +1,5 @@
-"""What tag.py writes: a text for each format, and where it goes."""
+"""Tags and events of files as text, in each format, and where the text goes."""
 
-import argparse
 import csv
 import io
 import json
@@ -154,14 +153,22 @@ def _parse(text: str, file_format: str) -> dict[str, bool]:
 class Output:
   """Where the results go, as they come."""
 
-  def __init__(self, args: argparse.Namespace, found: list[Path]):
-    """Looks at what is there.
+  def __init__(
+    self, file_format: str, output: str | None, paths: list[str], found: list[Path]
+  ):
+    """Looks at what an earlier run has written.
+
+    Args:
+      file_format: a value of `FORMATS`.
+      output: the file or folder to write to; None or "" for standard output.
+      paths: the files and folders that were given.
+      found: the files that will be tagged.
 
     Raises:
-      UserError: it does not fit.
+      UserError: `output` does not fit.
     """
-    self._format, self._path = args.format, args.output and Path(args.output)
-    several = len(found) > 1 or any(map(os.path.isdir, args.paths))
+    self._format, self._path = file_format, Path(output) if output else None
+    several = len(found) > 1 or any(map(os.path.isdir, paths))
     self._is_folder = self._format == "audacity" and several
     if self._path and self._path.is_dir() and not self._is_folder:
       raise UserError(f"--output={self._path} is a folder: give a file")
