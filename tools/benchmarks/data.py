@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from benchmark_report import report, timed
+from benchmarks.report import report, timed
 
 NUM_WORKERS = 2
 NUM_RECORDS = 600

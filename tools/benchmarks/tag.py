@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import soundfile
-from benchmark_report import report, timed
+from benchmarks.report import report, timed
 
 from audiotag_jax import model_directory
 from audiotag_jax.frontend import mel
@@ -30,7 +30,7 @@ NUM_ROUNDS = 5
 # OpenMP's threads, PyTorch's, go on spinning for 0.2 s after their work is done.
 PAUSE_S = 0.5
 LONG_S = 3600.0
-TAG = Path(__file__).with_name("tag.py")
+TAG = Path(__file__).parents[1] / "tag.py"
 # A process's peak counts its parent's, had when it was made: this one is small.
 MEASURE = """
 import resource, subprocess, sys
