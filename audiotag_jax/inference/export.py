@@ -34,7 +34,6 @@ from audiotag_jax.errors import USE_ANOTHER_PYTHON, WITH_TENSORFLOW, UserError
 from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.inference.tagger import Tagger
 
-INPUTS = ("waveform", "log_mel")
 OUTPUTS = ("embedding", "scores")
 # Least length of an input, in seconds.
 MIN_S = 1.0

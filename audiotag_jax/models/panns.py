@@ -76,13 +76,3 @@ def create(name: str, *, num_classes: int, **fields: Any) -> panns_layers.PannsM
   module, own_fields, front_end = ARCHITECTURES[name]
   fields = {"front_end": front_end} | own_fields | fields
   return module(num_classes=num_classes, **fields)
-
-
-def check_sample_rate(model: panns_layers.PannsModel, sample_rate_hz: int) -> None:
-  """Raises `UserError` if waveforms are of another rate than the model's."""
-  expected_hz = model.front_end.sample_rate_hz
-  if sample_rate_hz != expected_hz:
-    raise UserError(
-      f"this {type(model).__name__} takes waveforms at {expected_hz} Hz, not "
-      f"{sample_rate_hz} Hz: resample them"
-    )

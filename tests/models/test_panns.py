@@ -154,13 +154,6 @@ def test_a_model_on_waveforms_refuses_a_log_mel(name):
     init_shapes(model, jnp.zeros((1, 100, 64)))
 
 
-def test_refuses_another_sample_rate_by_name():
-  model = panns.create("Cnn14_16k", num_classes=5)
-  panns.check_sample_rate(model, 16_000)
-  with pytest.raises(UserError, match="waveforms at 16000 Hz, not 44100 Hz: resample"):
-    panns.check_sample_rate(model, 44_100)
-
-
 def test_refuses_an_unknown_architecture():
   with pytest.raises(UserError, match="no architecture 'Cnn15': choose from Cnn6, "):
     panns.create("Cnn15", num_classes=5)
