@@ -277,7 +277,8 @@ def test_refuses_bad_waveforms_in_one_line(crnn):
 
 def test_tagging_imports_no_tensorflow():
   code = (
-    "import sys; from audiotag_jax.inference import Tagger, events, streams, timeline; "
+    "import sys; from audiotag_jax.audio import streams; "
+    "from audiotag_jax.inference import Tagger, events, tag_files, timeline; "
     "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'torch')])"
   )
   done = subprocess.run(
