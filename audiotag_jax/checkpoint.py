@@ -1,7 +1,7 @@
 """Checkpoints of a run: orbax, asynchronous, best and latest.
 
-What is saved is an unreplicated tree of host arrays, so that a checkpoint of eight
-devices opens on one.
+A checkpoint is an unreplicated tree of host arrays, so that one saved by eight devices
+opens on one.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ BEST_METRIC = "mAP"
 
 
 def check_same_shapes(saved: Any, expected: Any, what: str) -> None:
-  """Raises `UserError` listing what `saved` lacks, has too much or in another shape.
+  """Raises `UserError` listing missing, unexpected and differently shaped arrays.
 
   Args:
     saved: a tree whose leaves have a `.shape`.

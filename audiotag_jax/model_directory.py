@@ -61,7 +61,7 @@ def save_model(
     overwrite: whether to replace a model directory that is there.
 
   Raises:
-    UserError: something is there that is not to be overwritten.
+    UserError: something is there that may not be overwritten.
   """
   files.check_output(directory, overwrite)
   if directory.exists() and not (directory / DESCRIPTION).exists():
@@ -80,10 +80,10 @@ def save_model(
 def _frugal_handler(
   multiprocessing_options: ocp.options.MultiprocessingOptions,
 ) -> ocp.PyTreeCheckpointHandler:
-  """What writes numpy arrays from where they lie.
+  """Returns a handler that writes numpy arrays without copying them.
 
-  Copies and compressed copies of all arrays at once would take as much memory again,
-  twice, and compression gains a twelfth on weights.
+  Copies and compressed copies of all arrays would each take as much memory again, and
+  compression saves a twelfth of the weights.
   """
   numpy_handler = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
   return ocp.PyTreeCheckpointHandler(
@@ -99,7 +99,7 @@ def read_description(directory: Path) -> ModelDescription:
   """Reads the model.json of a model directory.
 
   Raises:
-    UserError: there is none, or it is not as it should be.
+    UserError: there is none, or it is invalid.
   """
   path = directory / DESCRIPTION
   if not path.exists():

@@ -91,8 +91,8 @@ def limit_band(
 ) -> np.ndarray:
   """Filters out what is below `low_hz` and what is above `high_hz`.
 
-  Each edge is 3 dB down. One at Nyquist or above is left out: of such a band the model
-  hears no less.
+  Each edge is 3 dB down. An edge at or above Nyquist is ignored: it would remove
+  nothing.
   """
   for edge_hz, kind in ((low_hz, "highpass"), (high_hz, "lowpass")):
     if edge_hz is not None and edge_hz < rate_hz / 2:

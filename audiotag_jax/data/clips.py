@@ -21,7 +21,7 @@ from audiotag_jax.data.sources.source import SPLITS
 
 @dataclasses.dataclass(frozen=True)
 class ClipIndex:
-  """Some clips of a prepared set: all about them but their audio.
+  """Clips of a prepared set: everything about them but their audio.
 
   Attributes:
     classes: the class names, in vocabulary order.

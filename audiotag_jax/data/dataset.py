@@ -51,7 +51,7 @@ def prepare(
   config: ml_collections.ConfigDict,
   download_config: tfds.download.DownloadConfig | None = None,
 ) -> builder.PreparedSet:
-  """Prepares the data set of a config, unless that has been done.
+  """Prepares the data set of a config, unless it is prepared already.
 
   Args:
     config: the config.
@@ -70,7 +70,7 @@ def prepare(
 
 
 def load_splits(config: ml_collections.ConfigDict) -> dict[str, ClipIndex]:
-  """Returns the clips of train, val and eval, with cached log-mels if they are wanted.
+  """Returns the clips of train, val and eval, with any log-mels that are cached.
 
   Raises:
     UserError: see `prepare` and `splits.split_clips`.
@@ -84,7 +84,11 @@ def load_splits(config: ml_collections.ConfigDict) -> dict[str, ClipIndex]:
 def load_clips(
   prepared: builder.PreparedSet, config: ml_collections.ConfigDict
 ) -> tuple[ClipIndex, np.ndarray]:
-  """As `clips.read_index`, with cached log-mels if they are wanted."""
+  """Reads the index of a prepared set; computes cached log-mels, if the config has them.
+
+  Returns:
+    See `clips.read_index`.
+  """
   clips, official = read_index(prepared.folder)
   if config.data.cache_log_mels:
     cached = log_mel_cache.cache_log_mels(clips, prepared.folder, config)
@@ -93,7 +97,7 @@ def load_clips(
 
 
 def soundscapes_dir(data: ml_collections.ConfigDict) -> epath.Path:
-  """Where the demo set of `config.data` lies, in FSD50K's layout."""
+  """The folder of the demo set of `config.data`, in FSD50K's layout."""
   if data.source_dir:
     return epath.Path(data.source_dir)
   root = epath.Path(data.data_dir or tfds.core.constants.DATA_DIR).expanduser()

@@ -1,8 +1,8 @@
 """tf.data pipelines: read -> normalise -> noise -> log-mel -> fix length -> batch.
 
-Log-mels are of the whole clip, and what is cropped, or repeated to fill a window, is
-their frames: so those that were cached are those that are computed. Waveforms, for
-models that take them, are cropped and filled up by samples.
+The log-mel is computed for the whole clip; cropping and padding act on its frames, so
+cached and computed log-mels agree. Waveforms, for models that take them, are cropped
+and padded by samples.
 
 The training stream at a step is a function of (seed, step) alone, so a resumed run
 starts its stream at its step, at no cost. Evaluation yields every clip once.

@@ -1,7 +1,7 @@
-"""Cached log-mels: a prepared set's, as float16 beside its shards, written once.
+"""Log-mels of a prepared set, cached as float16 beside its shards, written once.
 
-They are of the whole clips, in a folder for each front-end and normalisation. With
-PANNs' front-end they take a fifth of the room of the audio.
+Each front-end and normalisation has a folder, which holds the log-mels of whole clips.
+With PANNs' front-end they take a fifth of the space of the audio.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from audiotag_jax.data import records
 from audiotag_jax.data.clips import ClipIndex, decode, normalize
 from audiotag_jax.frontend import log_mel_tf, mel
 
-# Written last: what is there without it was not finished.
+# Written last: a cache without it is not finished.
 PARAMS_FILE = "params.json"
 
 
@@ -30,7 +30,7 @@ def cache_log_mels(
 ) -> records.Ranges:
   """Computes the log-mels of a prepared set, unless that has been done.
 
-  Killed, it goes on with the shards that were not finished.
+  After a kill, the next call computes the shards that were not finished.
 
   Args:
     clips: all clips of the set, in record order.

@@ -1,4 +1,4 @@
-"""Which clips train, which select the model, and which are scored.
+"""The clips that train, that select the model, and that are scored.
 
 "official": FSD50K's own train, val and eval. "study": the protocol of the study that
 this code carries out, drawn once from the dev clips and written to a file, so that

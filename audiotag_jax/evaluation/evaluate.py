@@ -28,7 +28,7 @@ def predict(
     variables: replicated `params` and `batch_stats`.
     clips: the clips.
     config: the config.
-    perturb: what is done to each recording first; see `input_pipeline.eval_batches`.
+    perturb: a perturbation of each recording; see `input_pipeline.eval_batches`.
   """
   scores = np.zeros(clips.labels.shape, np.float64)
   num_windows = np.zeros(len(clips), np.int64)

@@ -1,4 +1,4 @@
-"""The results of a run: scores beside labels, and the files that they are kept in."""
+"""The results of a run: scores beside labels, and the files that hold them."""
 
 import csv
 import dataclasses
@@ -26,7 +26,7 @@ TUNED_METRICS = (
   "recall_macro",
   "f1_macro",
 )
-# What predictions.npz holds.
+# Arrays in predictions.npz.
 STORED = ("fname", "scores", "labels", "classes", "duration_s")
 PER_CLASS_COLUMNS = ("label", "support", "AP", "auc", "precision", "recall", "f1")
 
@@ -75,7 +75,7 @@ def label_prior(predictions: Predictions, train_labels: np.ndarray) -> Predictio
 
 
 def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
-  """The metrics that hang on decisions, at thresholds tuned on other clips.
+  """The metrics that depend on decisions, at thresholds tuned on other clips.
 
   Returns:
     `tuned_global` and `tuned_per_class`, each with `TUNED_METRICS`; of the former, the
@@ -144,7 +144,7 @@ def write_results(
     _write_predictions(val_path, val)
   files.write_json(workdir / workdir_lib.PERFORMANCE, {run_name: _finite(entry)})
   files.write_whole(workdir / workdir_lib.PER_CLASS, write_per_class)
-  # The last: whoever finds it finds the others.
+  # Written last: whoever finds it finds the others.
   _write_predictions(workdir / workdir_lib.PREDICTIONS, predictions)
   return entry
 

@@ -15,7 +15,7 @@ from audiotag_jax.inference.events import Event, find_events
 from audiotag_jax.inference.tag_output import EVENT_FORMATS, Tagged
 from audiotag_jax.inference.tagger import Tagger
 
-# What a folder is searched for: what libsndfile reads, and what often needs ffmpeg.
+# Endings of recordings in a folder: what libsndfile reads, and what often needs ffmpeg.
 AUDIO_ENDINGS = {
   *(f".{name.lower()}" for name in soundfile.available_formats()),
   *(".aif", ".aifc", ".oga", ".opus", ".aac", ".m4a", ".m4b", ".mp4", ".wma", ".amr"),
@@ -50,7 +50,7 @@ def find_files(paths: list[str]) -> list[Path]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TagOptions:
-  """What is given of each file.
+  """Options of tagging.
 
   Attributes:
     format: a value of `tag_output.FORMATS`; those of `EVENT_FORMATS` give events, the
@@ -88,7 +88,7 @@ class FileTagger:
       self._thresholds = np.full_like(tagger.thresholds, options.threshold)
 
   def tag(self, path: Path, bar: tqdm) -> Tagged:
-    """Tags a file, or says why not."""
+    """Tags a file; a file that cannot be decoded has the reason instead."""
     stream = AudioStream(path, self._tagger.sample_rate_hz)
     try:
       events = tags = ()

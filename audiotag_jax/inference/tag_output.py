@@ -16,7 +16,7 @@ from audiotag_jax.inference.events import Event
 
 FORMATS = ("table", "json", "jsonl", "csv", "audacity", "dcase")
 EVENT_FORMATS = ("audacity", "dcase")
-# The formats that a second run goes on with.
+# The formats that a second run continues.
 APPENDED_FORMATS = ("jsonl", "csv", "dcase")
 CSV_FIELDS = ("file", "duration_s", "label", "score", "error")
 # https://dcase.community: tab-separated, in spite of the name.
@@ -24,7 +24,7 @@ DCASE_FIELDS = ("filename", "onset", "offset", "event_label")
 
 
 class Tagged(NamedTuple):
-  """What is found out about a file.
+  """The tags or events of a file.
 
   Attributes:
     file: its path, as given or found in a folder that was given.
@@ -42,7 +42,7 @@ class Tagged(NamedTuple):
 
 
 def as_json(tagged: Tagged) -> dict[str, Any]:
-  """What jsonl and json have of a file."""
+  """A file's row in jsonl and json."""
   if tagged.error:
     return {"file": tagged.file, "error": tagged.error}
   return {
@@ -55,7 +55,7 @@ def as_json(tagged: Tagged) -> dict[str, Any]:
 
 
 def as_table(tagged: Tagged) -> str:
-  """What a person gets to read of a file; an error is on standard error."""
+  """A file's tags for a person to read; empty for an error, which goes to stderr."""
   if tagged.error:
     return ""
   lines = [f"{tagged.file} ({tagged.duration_s:.2f} s)"]
@@ -76,7 +76,10 @@ def as_csv(tagged: Tagged) -> str:
 
 
 def as_dcase(tagged: Tagged) -> str:
-  """A row for each event, or one without, as DESED has it; none of a file in error."""
+  """One row per event.
+
+  A file without events has an empty row, as in DESED; a failed file has no row.
+  """
   if tagged.error:
     return ""
   rows = [

@@ -82,8 +82,8 @@ def histograms(
   """Draws histograms beside each other, a line for each split.
 
   Args:
-    panels: of each the title, the unit, the splits' values, the bins' edges and the
-      scale of the values' axis.
+    panels: the title, the unit, the splits' values, the bins' edges and the scale of
+      the values' axis, for each panel.
   """
   styles = figures.styles(SPLITS)
   figure = Plot(figsize=(figures.WIDTH_IN, 3.2))

@@ -1,7 +1,7 @@
 """Augmentation of batches, on the accelerator: level, time roll, mixup.
 
 It acts on what the input pipeline hands to the model, log-mels or waveforms, and draws
-from a key alone. SpecAugment lies within the models, behind their first norm
+from a key alone. The models apply SpecAugment themselves, after their first norm
 (models/layers.py); background noise is mixed in by the input pipeline (data/noise.py).
 """
 
@@ -43,7 +43,8 @@ def augment(key: jax.Array, batch: Batch, config: ml_collections.ConfigDict) -> 
 def random_gain(key: jax.Array, inputs: jax.Array, most_db: float) -> jax.Array:
   """Changes each clip's level by up to `most_db` up or down.
 
-  Of a log-mel, that is a sum, with what is below the front-end's floor left on it.
+  In a log-mel the gain is added in dB, and values stay at or above the front-end's
+  floor.
   """
   shape = (len(inputs), *(1,) * (inputs.ndim - 1))
   gain_db = jax.random.uniform(key, shape, minval=-most_db, maxval=most_db)

@@ -65,7 +65,7 @@ def evaluate_checkpoint(run: Run) -> str:
 
 
 def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
-  """Restores what `evaluation.checkpoint` says.
+  """Restores the checkpoints that `evaluation.checkpoint` names.
 
   Returns:
     The step, the last of several, and the `params` and `batch_stats`: of an ensemble,
@@ -81,7 +81,7 @@ def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
 
 
 def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) -> str:
-  """The results as a table with the chance level, and where they lie."""
+  """The results as a table with the chance level, and where they are stored."""
   evaluation = run.config.evaluation
   rows = {f"{run.workdir.name}, at {evaluation.threshold}": entry}
   for key, title in (
@@ -114,7 +114,7 @@ def save_model(
 ) -> None:
   """Writes a model directory to the workdir's model/.
 
-  Its thresholds are tuned on `val`, what the model scores of val.
+  Its thresholds are tuned on `val`, the model's scores of val.
   """
   description = model_directory.ModelDescription(
     architecture=run.config.model.name,

@@ -98,7 +98,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
 
 
 def describe_splits(clips: dict[str, ClipIndex]) -> dict[str, Any]:
-  """What tells one data set's splits from another's: classes and clips."""
+  """Describes the splits of a data set by their classes and clips."""
   return {
     "classes": list(clips["train"].classes),
     "splits": {

@@ -203,7 +203,11 @@ def _write_whole(folder: Path, parameters: dict, num_workers: int) -> None:
 
 
 def _is_written(folder: Path, parameters: dict) -> bool:
-  """Whether the set is there; False if nothing is; `UserError` if another thing."""
+  """Returns whether the set is already written.
+
+  Raises:
+    UserError: the folder holds something else.
+  """
   if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
     return False
   try:

@@ -31,7 +31,7 @@ ZIP64_LOCATOR = struct.Struct("<4sLQL")
 ZIP64_END = struct.Struct("<4s16xL4Q")
 MAX_COMMENT_BYTES = 2**16 - 1
 MAX_PARTS = 2**16
-# Of missing parts: a damaged end may speak of thousands.
+# Most missing parts named in an error; a damaged record can claim thousands.
 MAX_NAMED = 10
 # A WAV file's header can declare no more. It bounds what a forged archive can make a
 # process allocate, however well it compresses.
@@ -279,10 +279,10 @@ def _part_paths(
 def _reading(
   parts: Iterable[epath.Path], offset: int
 ) -> Iterator[Callable[[int], bytes]]:
-  """Gives a function that reads on from a place, into the next part where one ends.
+  """Yields a function that reads from a place, and continues in the next part.
 
   Args:
-    parts: the parts from the one in which to begin; opened when they are come to.
+    parts: the parts to read, in order; each is opened when reading reaches it.
     offset: where to begin in the first.
   """
   with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""FSD50K's files from Zenodo: fetched, taken up where they broke off, and checked."""
+"""FSD50K's files from Zenodo: downloaded, resumed after a break, and checked."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from audiotag_jax.errors import UserError
 
 ZENODO_URL = "https://zenodo.org/records/4060432/files/{name}?download=1"
-# Of each file of the record, as Zenodo states it.
+# The md5 of each file of the record, as Zenodo states it.
 RECORD_MD5 = {
   "FSD50K.ground_truth.zip": "ca27382c195e37d2269c4c866dd73485",
   "FSD50K.metadata.zip": "b9ea0c829a411c1d42adb9da539ed237",
@@ -160,7 +160,7 @@ def _ask_size(session: requests.Session, url: str) -> int:
 def _fetch(
   session: requests.Session, url: str, path: Path, md5: str, bar: tqdm
 ) -> None:
-  """Fetches a file, or the rest of it; anew, and once, if its md5 is wrong then."""
+  """Downloads a file, resuming a partial one; starts over once if the md5 is wrong."""
   partial = _partial(path)
   for _ in range(2):
     bar.set_description(f"downloading {path.name}")

@@ -1,4 +1,4 @@
-"""How a data set's lists are read, and which files lie in its folder."""
+"""The lists of a data set, the files in its folder, and rows that are rejected."""
 
 import csv
 import os
@@ -27,7 +27,7 @@ PROGRESS = {"delay": 2, "leave": False, "disable": None}
 
 
 class RowError(Exception):
-  """A row that names no usable clip; the message goes on after the clip's name."""
+  """A row that names no usable clip; the message follows the clip's name."""
 
 
 def read_rows(
@@ -35,7 +35,7 @@ def read_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
   """Yields the rows of a csv file, and the line of each.
 
-  A field that a row lacks is empty; those beyond the header's lie under None.
+  A field that a row lacks is empty; those beyond the header's are stored under None.
 
   Args:
     path: UTF-8, with or without a byte order mark.

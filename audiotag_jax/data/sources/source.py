@@ -1,4 +1,4 @@
-"""What a data set is before it is prepared: classes, clips and their audio files."""
+"""A data set before it is prepared: classes, clips and their audio files."""
 
 import dataclasses
 import hashlib
@@ -18,8 +18,8 @@ class Clip:
   """A recording, or a part of one, and its labels.
 
   Attributes:
-    fname: its name, that no other clip of the data set has.
-    audio: the file it lies in.
+    fname: its name, unique in the data set.
+    audio: the file that holds it.
     labels: indices of its classes, ascending.
     split: one of `SPLITS`.
     start_s: where it starts in the file.
@@ -36,7 +36,7 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rejected:
-  """A clip that is not prepared; `reason` goes on after its name ("is missing")."""
+  """A clip that is not prepared; `reason` follows its name ("is missing")."""
 
   fname: str
   split: str
@@ -64,7 +64,7 @@ class Source:
   def fingerprint(self) -> str:
     """Changes with any class or row, and with any audio file's name, size or time."""
     digest = hashlib.sha256(repr((self.classes, self.rejected)).encode())
-    # Many at once, for a bucket answers late.
+    # Many at once, because a bucket answers late.
     with ThreadPoolExecutor(NUM_STATS) as pool:
       for clip, stamp in zip(
         self.clips, pool.map(_stamp, (clip.audio for clip in self.clips)), strict=True
@@ -75,7 +75,7 @@ class Source:
 
 
 def _stamp(audio: AudioFile) -> str:
-  """What tells an audio file from a later state of it."""
+  """Text that changes whenever an audio file does."""
   if isinstance(audio, Member):
     return f"{audio.name} {audio.num_bytes} {audio.crc}"
   try:
