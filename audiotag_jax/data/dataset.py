@@ -84,7 +84,7 @@ def load_splits(config: ml_collections.ConfigDict) -> dict[str, ClipIndex]:
 def load_clips(
   prepared: builder.PreparedSet, config: ml_collections.ConfigDict
 ) -> tuple[ClipIndex, np.ndarray]:
-  """Reads the index of a prepared set; computes cached log-mels, if the config has them.
+  """Reads the index of a prepared set, and its log-mels if the config caches them.
 
   Returns:
     See `clips.read_index`.

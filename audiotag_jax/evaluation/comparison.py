@@ -321,7 +321,7 @@ def score_bin(run: FinishedRun, chosen: Bin) -> dict[str, Estimate]:
     scores=run.predictions.scores[chosen.clips],
     labels=run.predictions.labels[chosen.clips],
   )
-  threshold = run.thresholds[run.operating]
+  threshold = run.thresholds[run.operating_threshold]
   values = _values(part, threshold)
   samples = bootstrap.bootstrap(
     part.scores,

@@ -58,7 +58,7 @@ def learning_curves(styles: Styles, runs: Mapping[str, Mapping[str, Curve]]) -> 
 
 
 @drawn
-def dots(
+def dot_plot(
   styles: Styles,
   rows: Sequence[str],
   runs: Mapping[str, Sequence[float]],

@@ -290,7 +290,7 @@ def classes_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section
   support = predictions.labels.sum(axis=0)
   ap = {one.run.name: one.values["fixed"]["AP"] for one in scored}
   there = [c for c in (-ap[first.run.name]).argsort() if support[c]]
-  figure = comparison_figures.dots(
+  figure = comparison_figures.dot_plot(
     styles,
     [f"{predictions.classes[c]} ({support[c]})" for c in there],
     {name: values[there] for name, values in ap.items()},
@@ -396,7 +396,7 @@ def co_occurrence_section(runs: Sequence[FinishedRun]) -> Section:
       for missed, wrong, clips, all_missed in comparison.confusions(
         run.predictions.scores,
         run.predictions.labels,
-        run.thresholds[run.operating],
+        run.thresholds[run.operating_threshold],
         NUM_CONFUSIONS,
       )
     ]
@@ -425,7 +425,7 @@ def precision_recall_section(
     )
     points[one.run.name] = {
       name: (one.values[name]["recall"], one.values[name]["precision"])
-      for name in ("fixed", one.run.operating)
+      for name in ("fixed", one.run.operating_threshold)
     }
   figure = comparison_figures.precision_recall(styles, curves, points)
   return Section(
@@ -491,7 +491,7 @@ def robustness_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> S
   if not values:
     how = f"No run has a results/robustness.json: {MEASURE}"
     return Section("Robustness", caption, [how])
-  figure = comparison_figures.dots(
+  figure = comparison_figures.dot_plot(
     styles,
     conditions,
     values,
@@ -558,5 +558,9 @@ def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
 
 def _operating(run: FinishedRun) -> str:
   """The one threshold that a run's decisions are at, in words."""
-  name = "the tuned threshold of" if run.operating == "global" else "a threshold of"
-  return f"{name} {number(run.thresholds[run.operating])}"
+  name = (
+    "the tuned threshold of"
+    if run.operating_threshold == "global"
+    else "a threshold of"
+  )
+  return f"{name} {number(run.thresholds[run.operating_threshold])}"

@@ -54,7 +54,7 @@ class FinishedRun:
     }
 
   @property
-  def operating(self) -> str:
+  def operating_threshold(self) -> str:
     """The name of the threshold for all classes: the tuned one, if there is one."""
     return "fixed" if self.val is None else "global"
 

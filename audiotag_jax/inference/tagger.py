@@ -216,7 +216,7 @@ class Tagger:
     self, variables: dict[str, Any], x: jax.Array, counts: jax.Array
   ) -> dict[str, jax.Array]:
     with contextlib.ExitStack() as stack:
-      stack.enter_context(nn.intercept_methods(masking.show(counts)))
+      stack.enter_context(nn.intercept_methods(masking.masked(counts)))
       if jax.default_backend() == "cpu":
         stack.enter_context(nn.intercept_methods(cpu_convs.intercept))
       outputs = self.model.apply(variables, x, train=False)

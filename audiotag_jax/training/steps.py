@@ -176,11 +176,11 @@ def train_step(
   }
   params = optax.apply_updates(state.params, updates)
   new = {"params": params, "batch_stats": batch_stats}
-  ema = _moved(state.ema, new, ema_decay, state.step) if state.ema else {}
+  ema = _update_ema(state.ema, new, ema_decay, state.step) if state.ema else {}
   return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
 
-def _moved(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
+def _update_ema(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
   """A moving average after one more step.
 
   It is young at first, and so leans less on what it has seen: the decay of step t is at

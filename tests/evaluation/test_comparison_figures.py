@@ -30,7 +30,7 @@ def test_dots_name_every_row_and_run(num_runs, num_rows):
   rows = [f"$class {i}$ & more" for i in range(num_rows)]
   values = np.linspace(0.1, 0.9, num_rows)
   values[-1] = np.nan
-  svg = comparison_figures.dots(
+  svg = comparison_figures.dot_plot(
     figures.styles(NAMES),
     rows,
     dict.fromkeys(names, values),
@@ -44,7 +44,7 @@ def test_dots_name_every_row_and_run(num_runs, num_rows):
 
 def test_a_figure_is_the_same_each_time():
   args = (figures.styles(NAMES), ["a", "b"], {"run0": np.array([0.1, 0.2])})
-  svgs = {comparison_figures.dots(*args, title="t", xlabel="x") for _ in range(2)}
+  svgs = {comparison_figures.dot_plot(*args, title="t", xlabel="x") for _ in range(2)}
   assert len(svgs) == 1
   assert "<metadata>" not in svgs.pop()
 

@@ -26,7 +26,7 @@ def test_a_run_is_loaded(pair):
   assert first.entry["params"] == 195_788
   assert first.predictions.scores.shape == (90, 12)
   assert first.scalars == {}
-  assert first.operating == "global"
+  assert first.operating_threshold == "global"
   tuned = thresholds.tune_global(first.val.scores, first.val.labels)
   assert first.thresholds["global"] == tuned
   assert first.thresholds["per_class"].shape == (12,)
@@ -38,7 +38,7 @@ def test_without_val_predictions_there_is_no_tuned_threshold(tmp_path):
   )
   (run,) = runs.load_runs([workdir])
   assert run.thresholds == {"fixed": 0.5}
-  assert run.operating == "fixed"
+  assert run.operating_threshold == "fixed"
   assert run.read_json("results/cost.json") == {}
 
 

@@ -177,6 +177,6 @@ def _draw_val(clips: list[Clip], num_classes: int) -> None:
     return
   size = max(1, round(len(train) * VAL_SHARE))
   labels = [clips[i].labels for i in train]
-  for position in stratify.draw(labels, num_classes, size, VAL_SEED):
+  for position in stratify.stratified_sample(labels, num_classes, size, VAL_SEED):
     i = train[position]
     clips[i] = dataclasses.replace(clips[i], split="val")

@@ -238,7 +238,9 @@ def _split_off(
       "give the splits"
     )
   size = max(1, round(len(files) * share))
-  drawn = stratify.draw(list(labels_of.values()), num_classes, size, SPLIT_SEED)
+  drawn = stratify.stratified_sample(
+    list(labels_of.values()), num_classes, size, SPLIT_SEED
+  )
   chosen = {files[position] for position in drawn}
   return [
     dataclasses.replace(clip, split=split)

@@ -31,7 +31,7 @@ def draw_stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
   return shuffled[:size]
 
 
-def draw(
+def stratified_sample(
   labels: Sequence[Collection[int]], num_classes: int, size: int, seed: int
 ) -> np.ndarray:
   """Draws exactly `size` rows of label lists.

@@ -40,13 +40,16 @@ def test_label_lists_are_drawn_as_their_matrix_is():
   labels = random_labels(300)
   lists = [tuple(np.flatnonzero(row).tolist()) for row in labels]
   np.testing.assert_array_equal(
-    stratify.draw(lists, 10, 30, seed=0), stratify.draw_stratified(labels, 30, seed=0)
+    stratify.stratified_sample(lists, 10, 30, seed=0),
+    stratify.draw_stratified(labels, 30, seed=0),
   )
 
 
 def test_very_many_are_drawn_at_random():
   num_clips = stratify.MAX_STRATIFIED + 1
   # A matrix of so many classes would not fit into memory.
-  drawn = stratify.draw([(i,) for i in range(num_clips)], 10**9, 5_000, seed=0)
+  drawn = stratify.stratified_sample(
+    [(i,) for i in range(num_clips)], 10**9, 5_000, seed=0
+  )
   assert len(set(drawn.tolist())) == 5_000
   assert abs(drawn.mean() / num_clips - 0.5) < 0.02
