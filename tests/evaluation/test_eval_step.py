@@ -19,6 +19,7 @@ def test_scores_are_probabilities_and_the_rest_is_handed_back(tiny_config):
   rows = eval_step(variables, batch, model=model)
   logits = model.apply(variables, batch["inputs"], train=False)["logits"]
   np.testing.assert_allclose(rows["scores"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+  assert rows["loss"].shape == (4,)
   cross_entropy = optax.sigmoid_binary_cross_entropy(logits, batch["labels"])
   np.testing.assert_allclose(rows["loss"], cross_entropy.mean(axis=1), rtol=1e-6)
   assert set(rows) == {"scores", "loss", "mask", "clip"}
