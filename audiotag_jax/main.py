@@ -35,9 +35,9 @@ def main() -> None:
   logs.show_progress()
   faulthandler.enable()  # A crash in compiled code says where it was called from.
   # Imported here because these take seconds, which a mistyped flag should not cost.
-  from audiotag_jax.training import train
+  from audiotag_jax.training import evaluate_run, train
 
-  entry = {"train": train.train_and_evaluate, "evaluate": train.evaluate_only}
+  entry = {"train": train.train_and_evaluate, "evaluate": evaluate_run.evaluate_only}
   print(entry[args.mode](config, args.workdir))
 
 

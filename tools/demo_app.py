@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from audiotag_jax.data.audio_io import AudioError
+from audiotag_jax.audio.files import AudioError
+from audiotag_jax.audio.streams import AudioStream
 from audiotag_jax.errors import UserError, exit_on_user_error
 from audiotag_jax.inference import Tagger, timeline
-from audiotag_jax.inference.streams import AudioStream
 
 # The longest recording that the page takes; tools/tag.py takes any.
 MAX_S = 600.0

@@ -28,10 +28,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
   args = parse_args()
   logs.show_progress()
-  from audiotag_jax.evaluation import ensemble, report
+  from audiotag_jax.evaluation import ensemble, results
 
   entry = ensemble.write_ensemble(args.workdirs, args.output, overwrite=args.overwrite)
-  print(report.table({args.output.resolve().name: entry}))
+  print(results.table({args.output.resolve().name: entry}))
   print(f"Results: {args.output / 'results'}")
 
 

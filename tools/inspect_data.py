@@ -53,15 +53,15 @@ def main() -> None:
     raise UserError(
       f"--output={args.output} cannot be made ({error.strerror}): give another folder"
     ) from error
-  from audiotag_jax.data import inspection
-  from audiotag_jax.data.prepare import open_source
-  from audiotag_jax.evaluation import data_report
+  from audiotag_jax.data.dataset import open_source
   from audiotag_jax.frontend.mel import LogMelParams
+  from audiotag_jax.inspection import measure, report
+  from audiotag_jax.inspection.summary import describe
 
-  inspected = inspection.inspect_source(open_source(config.data))
+  inspected = measure.inspect_source(open_source(config.data))
   params = LogMelParams(**config.frontend)
-  summary = data_report.write_report(inspected, params, args.output, args.max_classes)
-  print(inspection.describe(summary))
+  summary = report.write_report(inspected, params, args.output, args.max_classes)
+  print(describe(summary))
   page = args.output / "inspection.html"
   print(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 

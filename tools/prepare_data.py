@@ -12,7 +12,7 @@ from etils import epath
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import logs, recipes
-from audiotag_jax.data import download
+from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
@@ -126,7 +126,8 @@ def main() -> None:
   logs.show_progress()
   config = create_config(args)
   # Imported here, for these take seconds, which a mistyped flag should not cost.
-  from audiotag_jax.data import builder, prepare
+  from audiotag_jax.data import builder
+  from audiotag_jax.data import dataset as dataset_lib
 
   download_config = None
   if args.beam_runner:
@@ -135,9 +136,9 @@ def main() -> None:
     if args.download:
       download.download_record(Path(args.source))
     download.check_md5(epath.Path(args.source), expected_md5(args.md5sums))
-  prepared = prepare.prepare(config, download_config)
+  prepared = dataset_lib.prepare(config, download_config)
   if args.log_mels_for:
-    prepare.load_clips(prepared, config)
+    dataset_lib.load_clips(prepared, config)
   print(builder.describe(prepared))
 
 

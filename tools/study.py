@@ -25,15 +25,16 @@ from typing import NamedTuple
 
 import ml_collections
 
-from audiotag_jax import recipes
+from audiotag_jax import model_directory, recipes
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 # The repository, as one names it from where one stands.
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[1]))
 
 
-class Run(NamedTuple):
-  """A run of a recipe.
+class PlannedRun(NamedTuple):
+  """A run of a recipe, before it is made.
 
   Attributes:
     recipe: its file.
@@ -61,12 +62,12 @@ class Step(NamedTuple):
 
 def runs_of(
   recipe: Path, workdir: Path, seeds: list[int], overrides: list[str]
-) -> list[Run]:
+) -> list[PlannedRun]:
   """Returns a recipe's runs: one for each seed, or one of the recipe's own."""
   if not seeds:
-    return [Run(recipe, workdir / recipe.stem, overrides)]
+    return [PlannedRun(recipe, workdir / recipe.stem, overrides)]
   return [
-    Run(
+    PlannedRun(
       recipe,
       workdir / f"{recipe.stem}_seed{seed}",
       [*overrides, f"--config.seed={seed}"],
@@ -75,7 +76,7 @@ def runs_of(
   ]
 
 
-def study_steps(runs: list[Run], output: Path) -> list[Step]:
+def study_steps(runs: list[PlannedRun], output: Path) -> list[Step]:
   """Trains and evaluates each run, measures all, compares the others with the first."""
   workdirs = [str(run.workdir) for run in runs]
   return [
@@ -85,10 +86,10 @@ def study_steps(runs: list[Run], output: Path) -> list[Step]:
   ]
 
 
-def train_step(run: Run) -> Step:
+def train_step(run: PlannedRun) -> Step:
   command = ["-m", "audiotag_jax.main", f"--config={run.recipe}"]
   command += [f"--workdir={run.workdir}", *run.overrides]
-  return Step(command, run.workdir / "results" / "predictions.npz")
+  return Step(command, run.workdir / workdir_lib.PREDICTIONS)
 
 
 def tool_step(tool: str, *args: str, done: Path | None = None) -> Step:
@@ -111,7 +112,7 @@ def plan_study(
     runs += runs_of(recipe, workdir, seeds, overrides)
   for run in runs:
     check(run)
-  return study_steps(runs, workdir / "results")
+  return study_steps(runs, workdir / workdir_lib.RESULTS)
 
 
 def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Step]:
@@ -125,7 +126,7 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   configs, model, file = ROOT / "configs", workdir / "cnn14", workdir / "cnn14.pth"
   start = f"--config.init_from={model}"
   (pretraining,) = runs_of(configs / "cnn14_demo_pretrain.py", workdir, [], overrides)
-  pretrained = pretraining.workdir / "model"
+  pretrained = pretraining.workdir / workdir_lib.MODEL
   runs = [
     *runs_of(configs / "crnn_demo_study.py", workdir, seeds, overrides),
     *runs_of(configs / "cnn14_demo_study.py", workdir, seeds, [*overrides, start]),
@@ -139,12 +140,12 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   return [
     train_step(pretraining),
     tool_step("export_pytorch", *export, done=file),
-    tool_step("convert_panns", *convert, done=model / "model.json"),
-    *study_steps(runs, workdir / "results"),
+    tool_step("convert_panns", *convert, done=model / model_directory.DESCRIPTION),
+    *study_steps(runs, workdir / workdir_lib.RESULTS),
   ]
 
 
-def check(run: Run, made_before: Path | None = None) -> None:
+def check(run: PlannedRun, made_before: Path | None = None) -> None:
   """Finds what can be found wrong with a run before hours are spent on others.
 
   Args:
@@ -157,13 +158,13 @@ def check(run: Run, made_before: Path | None = None) -> None:
   """
   config = read_config(run)
   model = Path(config.init_from)
-  is_there = model == made_before or (model / "model.json").exists()
+  is_there = model == made_before or (model / model_directory.DESCRIPTION).exists()
   if config.init_from and not is_there:
     raise UserError(
       f"{run.recipe} starts from {model}, which is no model directory: make it with "
       "tools/convert_panns.py, as the recipe says"
     )
-  path = run.workdir / "config.json"
+  path = run.workdir / workdir_lib.CONFIG
   if path.exists():
     old, new = json.loads(path.read_text()), json.loads(config.to_json())
     changes = recipes.changed_keys(old, new)
@@ -174,7 +175,7 @@ def check(run: Run, made_before: Path | None = None) -> None:
       )
 
 
-def read_config(run: Run) -> ml_collections.ConfigDict:
+def read_config(run: PlannedRun) -> ml_collections.ConfigDict:
   """Reads a run's config, and validates it.
 
   Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from audiotag_jax import checkpoint
+from audiotag_jax import files, model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.models import panns
@@ -28,7 +28,7 @@ def convert_file(
   model: str | None = None,
   class_names_file: str | None = None,
   overwrite: bool = False,
-) -> checkpoint.ModelDescription:
+) -> model_directory.ModelDescription:
   """Converts a file to a model directory; returns its description.
 
   Args:
@@ -43,7 +43,7 @@ def convert_file(
     UserError: the file is not of PANNs or not of `model`, or something is at
       `output`. Then nothing is written.
   """
-  checkpoint.check_output(output, overwrite)
+  files.check_output(output, overwrite)
   if not path.is_file():
     raise UserError(f"there is no file {path}: give the .pth file of a PANNs model")
   state_dict = pytorch_file.read_state_dict(path)
@@ -62,7 +62,7 @@ def convert_file(
   created = panns.create(name, num_classes=len(names), **widths)
   variables, rest = convert.to_flax(_drain(state_dict), table)
   _keep_what_differs(rest, created.front_end)
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture=name,
     fields=described_fields(created),
     front_end=dataclasses.asdict(created.front_end),
@@ -70,7 +70,7 @@ def convert_file(
     source={"file": path.name, "sha256": _sha256(path)},
     normalize="none",  # PANNs take waveforms as they are.
   )
-  checkpoint.save_model(
+  model_directory.save_model(
     output, description, variables | {"pytorch": rest}, overwrite=overwrite
   )
   return description
@@ -119,7 +119,7 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
       )
     return names
   if (Path(path) / "model.json").is_file():
-    names = checkpoint.read_description(Path(path)).class_names
+    names = model_directory.read_description(Path(path)).class_names
   elif Path(path).is_file():
     names = Path(path).read_text(encoding="utf-8").splitlines()
   else:

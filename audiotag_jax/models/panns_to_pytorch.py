@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from audiotag_jax import checkpoint
+from audiotag_jax import files, model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.panns import architectures, convert, fixed, pytorch_file, tables
@@ -20,8 +20,8 @@ def export_file(directory: Path, output: Path, *, overwrite: bool = False) -> st
     UserError: `directory` is not a model directory of PANNs, or something is at
       `output`.
   """
-  checkpoint.check_output(output, overwrite)
-  description, variables = checkpoint.load_model(directory)
+  files.check_output(output, overwrite)
+  description, variables = model_directory.load_model(directory)
   name = description.architecture
   if name not in tables.TABLES:
     raise UserError(

@@ -13,7 +13,7 @@ import panns_reference
 import pytest
 import torch
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.models import panns, panns_from_pytorch
@@ -40,7 +40,7 @@ def save(path: Path, content, **options) -> Path:
 
 def scores(directory: Path) -> np.ndarray:
   """The scores that a model directory's model gives the reference's waveforms."""
-  description, variables = checkpoint.load_model(directory)
+  description, variables = model_directory.load_model(directory)
   front_end = mel.LogMelParams(**description.front_end)
   model = panns.create(description.architecture, num_classes=527, front_end=front_end)
   variables.pop("pytorch")
@@ -64,7 +64,7 @@ def test_reads_the_forms_of_a_file(form, cnn6, tmp_path):
   path = save(tmp_path / "Cnn6_mAP=0.343.pth", form(cnn6.state_dict()))
   description = panns_from_pytorch.convert_file(path, tmp_path / "models" / "cnn6")
   assert (description.architecture, description.normalize) == ("Cnn6", "none")
-  assert description == checkpoint.read_description(tmp_path / "models" / "cnn6")
+  assert description == model_directory.read_description(tmp_path / "models" / "cnn6")
   assert os.listdir(tmp_path / "models") == ["cnn6"]
 
 
@@ -219,7 +219,7 @@ def test_reports_another_front_end_and_keeps_it(change, said, cnn6, tmp_path, ca
   panns_from_pytorch.convert_file(path, tmp_path / "out")
   assert f"logmel_extractor.melW differs from ours by up to {change:.2g}" in caplog.text
   assert said in caplog.text
-  kept = checkpoint.load_model(tmp_path / "out")[1]["pytorch"]
+  kept = model_directory.load_model(tmp_path / "out")[1]["pytorch"]
   np.testing.assert_array_equal(kept["logmel_extractor.melW"], mel_matrix)
 
 
@@ -246,7 +246,7 @@ def test_nothing_is_left_of_a_write_that_fails(cnn6, tmp_path, monkeypatch):
   def fail(*_, **__):
     raise OSError("disk full")
 
-  monkeypatch.setattr(checkpoint.json, "dumps", fail)
+  monkeypatch.setattr(model_directory.json, "dumps", fail)
   with pytest.raises(OSError, match="disk full"):
     panns_from_pytorch.convert_file(path, tmp_path / "out")
   assert os.listdir(tmp_path) == ["x.pth"]
@@ -254,7 +254,7 @@ def test_nothing_is_left_of_a_write_that_fails(cnn6, tmp_path, monkeypatch):
 
 def test_a_model_directory_that_is_none(tmp_path):
   with pytest.raises(UserError, match="holds no model.json: give a model directory"):
-    checkpoint.load_model(tmp_path)
+    model_directory.load_model(tmp_path)
   (tmp_path / "model.json").write_text('{"architecture": "Cnn6"}')
   with pytest.raises(UserError, match="model.json is no description of a model"):
-    checkpoint.load_model(tmp_path)
+    model_directory.load_model(tmp_path)

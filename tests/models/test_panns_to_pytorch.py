@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch_cnn6
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns, panns_from_pytorch, panns_to_pytorch
 from audiotag_jax.models.create import described_fields
@@ -25,14 +25,14 @@ def save_own(directory, num_classes, name="Cnn6", **widths):
   waveforms = np.zeros((1, 32_000), np.float32)
   init = jax.jit(lambda: model.init(jax.random.key(0), waveforms, train=False))
   variables = jax.tree.map(np.asarray, init())
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture=name,
     fields=described_fields(model),
     front_end=dataclasses.asdict(model.front_end),
     class_names=[f"class {i}" for i in range(num_classes)],
     source={"run": "runs/cnn6"},
   )
-  checkpoint.save_model(directory, description, variables)
+  model_directory.save_model(directory, description, variables)
   return model, variables
 
 
@@ -83,8 +83,8 @@ def test_other_widths_come_back_as_they_were(name, tmp_path):
   panns_from_pytorch.convert_file(
     tmp_path / "x.pth", tmp_path / "back", class_names_file=str(tmp_path / "own")
   )
-  expected = checkpoint.read_description(tmp_path / "own")
-  description, back = checkpoint.load_model(tmp_path / "back")
+  expected = model_directory.read_description(tmp_path / "own")
+  description, back = model_directory.load_model(tmp_path / "back")
   assert dataclasses.replace(description, source=expected.source) == expected
   back.pop("pytorch")
   jax.tree.map(np.testing.assert_array_equal, back, variables)
@@ -94,11 +94,11 @@ def test_refuses_what_it_cannot_export(tmp_path):
   with pytest.raises(UserError, match="holds no model.json"):
     panns_to_pytorch.export_file(tmp_path, tmp_path / "x.pth")
   model, variables = save_own(tmp_path / "cnn6", 4)
-  description = checkpoint.read_description(tmp_path / "cnn6")
+  description = model_directory.read_description(tmp_path / "cnn6")
   wrong = {"crnn": "is a crnn, which PANNs do not have", "Cnn10": "is not of Cnn10: "}
   for name, message in wrong.items():
     other = dataclasses.replace(description, architecture=name)
-    checkpoint.save_model(tmp_path / name, other, variables)
+    model_directory.save_model(tmp_path / name, other, variables)
     with pytest.raises(UserError, match=message):
       panns_to_pytorch.export_file(tmp_path / name, tmp_path / "x.pth")
   (tmp_path / "x.pth").write_text("mine")

@@ -48,7 +48,7 @@ class Runner:
 
   def write_run(self, workdir, options):
     overrides = [f"{k}={v}" for k, v in options.items() if k.startswith("--config.")]
-    run = study.Run(Path(options["--config"]), workdir, overrides)
+    run = study.PlannedRun(Path(options["--config"]), workdir, overrides)
     (workdir / "results").mkdir(parents=True)
     (workdir / "config.json").write_text(study.read_config(run).to_json())
     (workdir / "results" / "predictions.npz").touch()

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import tag
-import tag_output
 import tiny_models
 from conftest import chirp
 
-from audiotag_jax.inference import Tagger
+from audiotag_jax.inference import Tagger, tag_output
 
 RATE_HZ = 8_000
 # All of their scores lie above, and none.

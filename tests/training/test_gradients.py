@@ -29,11 +29,10 @@ from flax import linen as nn
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import parallel, recipes
-from audiotag_jax.data import augment
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_model
 from audiotag_jax.panns.architectures import ARCHITECTURES
-from audiotag_jax.training import finetune, losses, optim, steps
+from audiotag_jax.training import augment, finetune, losses, optim, steps
 
 # The cases that every run of the tests has; the others are marked as exhaustive.
 OFTEN = ("mixup and SpecAugment", "max", "Cnn14")
