@@ -14,8 +14,8 @@ import orbax.checkpoint as ocp
 
 from audiotag_jax import files
 from audiotag_jax.errors import UserError
+from audiotag_jax.workdir import DESCRIPTION
 
-DESCRIPTION = "model.json"
 WEIGHTS = "checkpoints/0"
 
 

@@ -1,7 +1,5 @@
 """Names of what the folder of a run holds, each stated once, relative to the folder."""
 
-from audiotag_jax import model_directory
-
 CONFIG = "config.json"
 DATASET = "dataset.json"
 CHECKPOINTS = "checkpoints"
@@ -9,7 +7,9 @@ CHECKPOINTS = "checkpoints"
 EVENTS = "events.out.tfevents.*"
 # The evaluated weights, as a model directory.
 MODEL = "model"
-MODEL_DESCRIPTION = f"{MODEL}/{model_directory.DESCRIPTION}"
+# The description in a model directory, be it a run's or another one.
+DESCRIPTION = "model.json"
+MODEL_DESCRIPTION = f"{MODEL}/{DESCRIPTION}"
 
 RESULTS = "results"
 PERFORMANCE = f"{RESULTS}/performance.json"

@@ -25,8 +25,8 @@ MAY_IMPORT = {
 }
 # What stands on the ground, and imports no room.
 GROUND = {
-  "checkpoint", "config", "errors", "files", "logs", "model_directory", "panns",
-  "parallel", "recipes", "workdir",
+  "checkpoint", "command_line", "config", "errors", "files", "logs", "model_directory",
+  "panns", "parallel", "recipes", "workdir",
 }  # fmt: skip
 NO_TENSORFLOW = (
   *GROUND, "audio", "evaluation.eval_step", "frontend.log_mel_jax", "frontend.mel",

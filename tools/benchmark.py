@@ -8,14 +8,12 @@ python tools/benchmark.py tag
 import argparse
 from pathlib import Path
 
-from benchmarks import data, recipe, tag
-
-from audiotag_jax import logs
+from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = command_line.create_parser(__doc__)
   parts = parser.add_subparsers(dest="part", required=True)
   stages = parts.add_parser("recipe", help="the stages of a recipe, on its data")
   stages.add_argument(
@@ -37,11 +35,18 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
   args = parse_args()
   logs.show_progress()
+  # Imported here because these take seconds, which a mistyped flag should not cost.
   if args.part == "recipe":
+    from benchmarks import recipe
+
     recipe.benchmark(args.config, args.source)
   elif args.part == "data":
+    from benchmarks import data
+
     data.benchmark(args.num_clips, args.largest_index)
   else:
+    from benchmarks import tag
+
     tag.benchmark()
 
 

@@ -10,16 +10,12 @@ class to look at and listen to, clips.csv, duplicates.csv and summary.json.
 import argparse
 from pathlib import Path
 
-from audiotag_jax import logs, recipes
+from audiotag_jax import command_line, logs, recipes
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
-def parse_args() -> tuple[argparse.Namespace, list[str]]:
-  parser = argparse.ArgumentParser(
-    description=__doc__.splitlines()[0],
-    epilog="--config.key=value overrides a key of the recipe",
-    allow_abbrev=False,
-  )
+def parse_args() -> argparse.Namespace:
+  parser = command_line.create_parser(__doc__, overrides=True)
   parser.add_argument(
     "--config",
     type=Path,
@@ -34,18 +30,14 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     default=200,
     help="classes with clips to listen to, the most frequent ones (200 if not given)",
   )
-  args, overrides = parser.parse_known_args()
-  for override in overrides:
-    if not (override.startswith("--config.") and "=" in override):
-      parser.error(f"{override} is no --config.key=value")
-  return args, overrides
+  return parser.parse_args()
 
 
 @exit_on_user_error
 def main() -> None:
-  args, overrides = parse_args()
+  args = parse_args()
   logs.show_progress()
-  config = recipes.read_recipe(args.config, overrides)
+  config = recipes.read_recipe(args.config, args.overrides)
   recipes.validate(config)
   try:
     args.output.mkdir(parents=True, exist_ok=True)

@@ -10,17 +10,15 @@ from pathlib import Path
 import ml_collections
 from etils import epath
 
+from audiotag_jax import command_line, logs, recipes
 from audiotag_jax import config as config_lib
-from audiotag_jax import logs, recipes
 from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
-  parser = argparse.ArgumentParser(
-    description=__doc__.splitlines()[0],
-    epilog="with --beam_runner, all other options are handed to Beam",
-  )
+  parser = command_line.create_parser(__doc__)
+  parser.epilog = "with --beam_runner, all other options are handed to Beam"
   parser.add_argument("dataset", choices=recipes.CHOICES["data.dataset"])
   parser.add_argument(
     "--source", "--csv", default="", help="the data: a folder or, of a manifest, a csv"
@@ -70,7 +68,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument("--beam_runner", help="prepare on Beam: DirectRunner, …")
   args, others = parser.parse_known_args()
   if others and not args.beam_runner:
-    parser.error(f"unrecognized arguments: {' '.join(others)}")
+    parser.refuse(others[0])
   return args, others
 
 

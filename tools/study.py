@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from audiotag_jax import model_directory, recipes
+from audiotag_jax import command_line, recipes
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError, exit_on_user_error
 
@@ -140,7 +140,7 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   return [
     train_step(pretraining),
     tool_step("export_pytorch", *export, done=file),
-    tool_step("convert_panns", *convert, done=model / model_directory.DESCRIPTION),
+    tool_step("convert_panns", *convert, done=model / workdir_lib.DESCRIPTION),
     *study_steps(runs, workdir / workdir_lib.RESULTS),
   ]
 
@@ -158,7 +158,7 @@ def check(run: PlannedRun, made_before: Path | None = None) -> None:
   """
   config = read_config(run)
   model = Path(config.init_from)
-  is_there = model == made_before or (model / model_directory.DESCRIPTION).exists()
+  is_there = model == made_before or (model / workdir_lib.DESCRIPTION).exists()
   if config.init_from and not is_there:
     raise UserError(
       f"{run.recipe} starts from {model}, which is no model directory: make it with "
@@ -208,12 +208,8 @@ def carry_out(steps: list[Step]) -> None:
       )
 
 
-def parse_args() -> tuple[argparse.Namespace, list[str]]:
-  parser = argparse.ArgumentParser(
-    description=__doc__.splitlines()[0],
-    epilog="--config.key=value overrides a key of all recipes",
-    allow_abbrev=False,
-  )
+def parse_args() -> argparse.Namespace:
+  parser = command_line.create_parser(__doc__, overrides=True)
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument(
     "--config",
@@ -231,26 +227,22 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     default=[],
     help="such as 0,1,2: runs of each recipe (one, of the recipe's seed, if not given)",
   )
-  args, overrides = parser.parse_known_args()
-  for override in overrides:
-    if not (override.startswith("--config.") and "=" in override):
-      parser.error(f"{override} is no --config.key=value")
-  return args, overrides
+  return parser.parse_args()
 
 
 @exit_on_user_error
 def main() -> None:
   # So that the command under way ends with the study.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-  args, overrides = parse_args()
+  args = parse_args()
   # The runs need it: where it is missing, the study says so before it starts one.
   import tensorflow_datasets  # noqa: F401
 
   try:
     if args.demo:
-      steps = plan_demo(args.workdir, args.seeds, overrides)
+      steps = plan_demo(args.workdir, args.seeds, args.overrides)
     else:
-      steps = plan_study(args.config, args.workdir, args.seeds, overrides)
+      steps = plan_study(args.config, args.workdir, args.seeds, args.overrides)
     carry_out(steps)
   except KeyboardInterrupt:
     sys.exit("\nStopped; the same command goes on from here.")

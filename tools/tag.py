@@ -11,19 +11,23 @@ import os
 import sys
 from pathlib import Path
 
-import jax
 from tqdm import tqdm
 
+from audiotag_jax import command_line
 from audiotag_jax.errors import UserError, exit_on_user_error
-from audiotag_jax.inference import Tagger
-from audiotag_jax.inference.tag_files import FileTagger, TagOptions, find_files
-from audiotag_jax.inference.tag_output import FORMATS, Output
 
 SOME_NOT_TAGGED = 3  # the exit code
+# Those of inference/tag_output.py, which takes long to import.
+FORMATS = ("table", "json", "jsonl", "csv", "audacity", "dcase")
 
 
 def tag_files(args: argparse.Namespace) -> int:
   """Tags what the command line names; returns the number of files not tagged."""
+  # Imported here because these take seconds, which a mistyped flag should not cost.
+  from audiotag_jax.inference import Tagger
+  from audiotag_jax.inference.tag_files import FileTagger, TagOptions, find_files
+  from audiotag_jax.inference.tag_output import Output
+
   found = find_files(args.paths)
   if args.plot and len(found) > 1:
     raise UserError(f"--plot draws one file, not {len(found)}")
@@ -56,6 +60,8 @@ def tag_files(args: argparse.Namespace) -> int:
 def use_compilation_cache() -> None:
   """Keeps compiled programs for the next run, unless the environment says where."""
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    import jax
+
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     jax.config.update("jax_compilation_cache_dir", str(Path(base) / "audiotag_jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -69,9 +75,7 @@ def _seconds(text: str) -> float:
 
 
 def parse_args() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = command_line.create_parser(__doc__)
   add = parser.add_argument
   add("paths", nargs="+", metavar="FILE_OR_FOLDER")
   add("--checkpoint", required=True, help="a model directory, or a run's workdir")

@@ -104,7 +104,7 @@ class Tagger:
       UserError: there is no model, or it is not of this version of the code.
     """
     path = Path(path)
-    is_model = (path / model_directory.DESCRIPTION).exists()
+    is_model = (path / workdir_lib.DESCRIPTION).exists()
     if not is_model and (path / workdir_lib.CONFIG).exists():
       if not (path / workdir_lib.MODEL).exists():
         raise UserError(

@@ -186,7 +186,7 @@ def test_a_finished_run_of_another_config_is_no_run_of_this_study(
     ([SOURCE, "--config.init_from=none"], "first.py starts from none, which is no mod"),
     ([SOURCE, "--config=none.py"], "there is no recipe none.py"),
     ([SOURCE, "--config={folder}/more/first.py"], "called as their recipes, but those"),
-    ([SOURCE, "--sedes=1"], "--sedes=1 is no --config.key=value"),
+    ([SOURCE, "--sedes=1"], r"error: unknown flag --sedes=1 \(--seeds\?\)"),
     ([SOURCE, "--demo"], "not allowed with argument"),
   ],
 )
