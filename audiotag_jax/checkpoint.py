@@ -1,26 +1,23 @@
-"""Checkpoints of a run: orbax, asynchronous, best and latest. Model directories.
+"""Checkpoints of a run: orbax, asynchronous, best and latest.
 
-What is saved is an unreplicated tree of host arrays, so that a checkpoint of eight
-devices opens on one.
+A checkpoint is an unreplicated tree of host arrays, so that one saved by eight devices
+opens on one.
 """
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
-from audiotag_jax import files
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 
 BEST_METRIC = "mAP"
 
 
 def check_same_shapes(saved: Any, expected: Any, what: str) -> None:
-  """Raises `UserError` listing what `saved` lacks, has too much or in another shape.
+  """Raises `UserError` listing missing, unexpected and differently shaped arrays.
 
   Args:
     saved: a tree whose leaves have a `.shape`.
@@ -59,10 +56,10 @@ class RunCheckpoints:
   """The checkpoints of a workdir: the latest and the best by val/mAP."""
 
   def __init__(self, workdir: Path, num_latest: int):
-    """Opens, or makes, `workdir`/checkpoints, which keeps the `num_latest` latest."""
+    """Opens, or makes, a workdir's checkpoints, of which the latest are kept."""
     self._num_latest = num_latest
     policies = ocp.checkpoint_managers
-    self._directory = (workdir / "checkpoints").absolute()
+    self._directory = (workdir / workdir_lib.CHECKPOINTS).absolute()
     self._manager = ocp.CheckpointManager(
       self._directory,
       item_handlers=ocp.StandardCheckpointHandler(),
@@ -117,122 +114,3 @@ class RunCheckpoints:
     """Waits for saves under way."""
     self._manager.wait_until_finished()
     self._manager.close()
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelDescription:
-  """The model.json of a model directory.
-
-  Attributes:
-    architecture: name of the architecture.
-    fields: fields of its module, but for the number of classes.
-    front_end: parameters of the log-mel that the weights were trained with.
-    class_names: names of the classes, in the order of the logits.
-    source: where the weights are from, such as `file` and `sha256`.
-    thresholds: the scores from which classes count as present, tuned for F1 on val:
-      `global`, and `per_class` in the order of the logits; None if not tuned.
-    normalize: how clips were scaled before the front-end: a value of
-      `config.data.normalize`.
-  """
-
-  architecture: str
-  fields: dict[str, Any]
-  front_end: dict[str, Any]
-  class_names: list[str]
-  source: dict[str, Any]
-  thresholds: dict[str, Any] | None = None
-  normalize: str = "none"
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-  """Raises `UserError` if something is at `path` that is not to be overwritten."""
-  if path.exists() and not overwrite:
-    raise UserError(f"{path} exists: give another --output, or --overwrite")
-
-
-def save_model(
-  directory: Path,
-  description: ModelDescription,
-  variables: dict[str, Any],
-  *,
-  overwrite: bool = False,
-) -> None:
-  """Writes a model directory, from one process: all of it or, where that fails, none.
-
-  Args:
-    directory: where to.
-    description: the description.
-    variables: a tree of numpy arrays: `params`, `batch_stats` and, of a converted
-      model, `pytorch`: what its file holds beyond them.
-    overwrite: whether to replace a model directory that is there.
-
-  Raises:
-    UserError: something is there that is not to be overwritten.
-  """
-  check_output(directory, overwrite)
-  if directory.exists() and not (directory / "model.json").exists():
-    raise UserError(f"{directory} is no model directory, and is not overwritten")
-  with files.replaced_folder(directory) as new:
-    alone = ocp.options.MultiprocessingOptions(
-      primary_host=jax.process_index(), active_processes={jax.process_index()}
-    )
-    handler = _frugal_handler(alone)
-    with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-      checkpointer.save(new / "checkpoints" / "0", variables)
-    text = json.dumps(dataclasses.asdict(description), indent=2, ensure_ascii=False)
-    (new / "model.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _frugal_handler(
-  multiprocessing_options: ocp.options.MultiprocessingOptions,
-) -> ocp.PyTreeCheckpointHandler:
-  """What writes numpy arrays from where they lie.
-
-  Copies and compressed copies of all arrays at once would take as much memory again,
-  twice, and compression gains a twelfth on weights.
-  """
-  numpy_handler = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
-  return ocp.PyTreeCheckpointHandler(
-    use_compression=False,
-    multiprocessing_options=multiprocessing_options,
-    type_handler_registry=ocp.type_handlers.create_type_handler_registry(
-      (np.ndarray, numpy_handler), (jax.Array, ocp.type_handlers.ArrayHandler())
-    ),
-  )
-
-
-def read_description(directory: Path) -> ModelDescription:
-  """Reads the model.json of a model directory.
-
-  Raises:
-    UserError: there is none, or it is not as it should be.
-  """
-  path = directory / "model.json"
-  if not path.exists():
-    raise UserError(
-      f"{directory} holds no model.json: give a model directory, such as "
-      "tools/convert_panns.py writes"
-    )
-  try:
-    return ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
-  except (TypeError, ValueError) as error:
-    raise UserError(f"{path} is no description of a model: {error}") from error
-
-
-def load_model(directory: Path) -> tuple[ModelDescription, dict[str, Any]]:
-  """Reads a model directory; see `save_model`.
-
-  Returns:
-    The description, and the variables as numpy arrays.
-
-  Raises:
-    UserError: it is no model directory.
-  """
-  description = read_description(directory)
-  path = (directory / "checkpoints" / "0").absolute()
-  if not path.exists():
-    raise UserError(f"{directory} holds no checkpoints/0: convert the model again")
-  with ocp.StandardCheckpointer() as checkpointer:
-    saved = checkpointer.metadata(path).item_metadata.tree
-    like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
-    return description, checkpointer.restore(path, like)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 # Packages that setup.cfg requires only on the Pythons that TensorFlow is released for.
 WITH_TENSORFLOW = ("clu", "tensorboard", "tensorflow", "tensorflow_datasets")
-USE_ANOTHER_PYTHON = (
-  "TensorFlow is not released for Python 3.14 yet: install audiotag_jax with Python "
-  "3.11, 3.12 or 3.13"
+INSTALL_TENSORFLOW = (
+  "audiotag_jax installs it on Python 3.11, 3.12 and 3.13; TensorFlow is not released "
+  "for Python 3.14 yet"
 )
 
 
@@ -39,7 +39,7 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
         raise
       sys.exit(
         f"error: this command needs {package}, which is not installed. "
-        f"{USE_ANOTHER_PYTHON}"
+        f"{INSTALL_TENSORFLOW}"
       )
     except KeyboardInterrupt:
       print("Stopped.", file=sys.stderr)

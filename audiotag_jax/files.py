@@ -1,12 +1,16 @@
-"""Files and folders that are whole or not there."""
+"""Files and folders that are written whole or not at all."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from etils import epath
+
+from audiotag_jax.errors import UserError
 
 
 def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> None:
@@ -22,6 +26,22 @@ def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> 
   partial = path.with_name(f".{path.name}.partial")
   write(partial)
   partial.replace(path)
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+  """Writes a file of UTF-8 text, as `write_whole` does."""
+  write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: epath.PathLike, value: Any, *, ensure_ascii: bool = True) -> None:
+  """Writes a value as JSON, as `write_whole` does; see `json.dumps`."""
+  write_text(path, json.dumps(value, indent=2, ensure_ascii=ensure_ascii) + "\n")
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+  """Raises `UserError` if something is at `path` that may not be overwritten."""
+  if path.exists() and not overwrite:
+    raise UserError(f"{path} exists: give another --output, or --overwrite")
 
 
 @contextlib.contextmanager

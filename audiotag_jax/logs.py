@@ -6,7 +6,7 @@ import logging as python_logging
 import os
 import sys
 
-from absl import logging
+from absl import flags, logging
 from tqdm import tqdm
 
 # Whose progress lines are for the user; other libraries' are for their developers.
@@ -22,9 +22,7 @@ def show_progress() -> None:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   # Its only effect on a decoding pipeline is two warnings.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-  logging.set_verbosity(logging.INFO)
-  logging.use_absl_handler()
-  handler = logging.get_absl_handler()
+  handler = _log_from(logging.INFO)
   handler.addFilter(_is_shown)
   handler.python_handler.setStream(_AboveProgressBars())
 
@@ -40,6 +38,20 @@ def warn_of_bad_jax() -> None:
       version,
       _BAD_JAX[version],
     )
+
+
+def show_warnings() -> None:
+  """Logs warnings alone: orbax tells of every step at the level of info."""
+  _log_from(logging.WARNING)
+
+
+def _log_from(level: int) -> logging.ABSLHandler:
+  """Has absl's handler log from a level on."""
+  # Until its own flags are parsed, absl writes past the handler's stream, and warns.
+  flags.FLAGS.mark_as_parsed()
+  logging.set_verbosity(level)
+  logging.use_absl_handler()
+  return logging.get_absl_handler()
 
 
 class _AboveProgressBars(io.TextIOBase):

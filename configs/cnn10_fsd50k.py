@@ -5,20 +5,11 @@ python -m audiotag_jax.main --config=configs/cnn10_fsd50k.py \
   --workdir=runs/cnn10_fsd50k --config.data.source_dir=/data/FSD50K
 """
 
-from audiotag_jax import config as config_lib
+from audiotag_jax import recipes
 
 
 def get_config():
-  config = config_lib.get_config()
+  config = recipes.derive(__file__, "cnn14_fsd50k.py")
   config.model.name = "Cnn10"
-  config.augment.time_stripes = 2
-  config.augment.mel_stripes = 2
   config.init_from = "models/cnn10"
-  # PANNs were trained on clips at the level they were recorded at.
-  config.data.normalize = "none"
-  config.data.features = "waveform"
-  config.train.batch_size = 32
-  config.train.num_steps = 35_000
-  config.train.learning_rate = 1e-4
-  config.evaluation.batch_size = 32
   return config

@@ -6,25 +6,17 @@ python -m audiotag_jax.main --config=configs/cnn14_demo_study.py \
   --workdir=runs/cnn14_demo_study --config.init_from=runs/demo_study/cnn14
 """
 
-from audiotag_jax import config as config_lib
+from audiotag_jax import recipes
 
 
 def get_config():
-  config = config_lib.get_config()
-  config.model.name = "Cnn14"
+  config = recipes.derive(__file__, "cnn14_demo_pretrain.py")
   config.init_from = "runs/demo_study/cnn14"
-  config.panns.filters = (8, 16, 32, 64, 128, 128)
-  config.panns.embedding_dim = 128
-  config.panns.conv_dropout = 0.0
-  config.panns.dropout = 0.1
-  config.data.dataset = "soundscapes"
+  config.data.soundscapes_seed = 0
   config.data.num_train = 120
   config.data.num_val = 120
   config.data.num_eval = 300
-  config.data.normalize = "none"
   config.data.clip_s = 6.0
-  config.data.pad = "zero"
-  config.train.batch_size = 16
   config.train.num_steps = 200
   config.train.learning_rate = 1e-3
   config.train.log_every_steps = 20

@@ -11,17 +11,17 @@ python -m audiotag_jax.main --config=configs/cnn14_fsd50k_psla.py \
   --workdir=runs/cnn14_fsd50k_psla --config.data.source_dir=/data/FSD50K
 """
 
-from audiotag_jax import config as config_lib
+from audiotag_jax import recipes
 
 NUM_TRAIN_CLIPS = 36_796
 
 
 def get_config():
-  config = config_lib.get_config()
-  config.model.name = "Cnn14"
-  config.init_from = "models/cnn14"
-  config.data.normalize = "none"
-  config.data.features = "waveform"
+  config = recipes.derive(__file__, "cnn14_fsd50k.py")
+  # PSLA trains all layers at one rate, and augments by mixup and stripes alone.
+  config.finetune.mode = "full"
+  config.augment.gain_db = 0.0
+  config.augment.roll_s = 0.0
   config.data.sampling = "label_weighted"
   config.augment.mixup_alpha = 10.0
   config.augment.mixup_share = 0.5
@@ -32,9 +32,10 @@ def get_config():
   config.train.batch_size = 24
   config.train.eval_every_steps = NUM_TRAIN_CLIPS // 24
   config.train.num_steps = 40 * config.train.eval_every_steps
-  config.train.keep_checkpoints = 20
-  config.train.learning_rate = 1e-4
   config.train.weight_decay = 5e-7
-  config.evaluation.batch_size = 24
+  # The mean of checkpoints takes the place of the moving average.
+  config.train.ema_decay = 0.0
+  config.train.keep_checkpoints = 20
   config.evaluation.checkpoint = "average"
+  config.evaluation.batch_size = 24
   return config

@@ -57,7 +57,7 @@ def test_recordings_are_tagged(run, tmp_path):
   )
   assert (done.returncode, done.stderr) == (0, "")
   assert json.loads(done.stdout)["tags"]
-  assert "Try --helpfull" in run("tools/convert_panns.py", "--help").stdout
+  assert "usage: convert_panns.py" in run("tools/convert_panns.py", "--help").stdout
 
 
 def test_stablehlo_is_exported_and_tensorflow_is_named(run, tmp_path):
@@ -70,9 +70,9 @@ def test_stablehlo_is_exported_and_tensorflow_is_named(run, tmp_path):
   done = run(*export, "--output={folder}/all")
   assert done.returncode == 1
   assert done.stderr == (
-    "error: tensorflow is needed for this format: TensorFlow is not released for "
-    "Python 3.14 yet: install audiotag_jax with Python 3.11, 3.12 or 3.13, or leave "
-    "the format out of --formats\n"
+    "error: this format needs tensorflow (audiotag_jax installs it on Python 3.11, "
+    "3.12 and 3.13; TensorFlow is not released for Python 3.14 yet): leave the format "
+    "out of --formats, or install it\n"
   )
   assert not (tmp_path / "all").exists()
 
@@ -94,6 +94,6 @@ def test_a_command_that_needs_it_says_so_in_a_line(run, args):
   start, _, end = done.stderr.partition(", which is not installed. ")
   assert start.removeprefix("error: this command needs ") in WITH_TENSORFLOW
   assert end == (
-    "TensorFlow is not released for Python 3.14 yet: install audiotag_jax with Python "
-    "3.11, 3.12 or 3.13\n"
+    "audiotag_jax installs it on Python 3.11, 3.12 and 3.13; TensorFlow is not "
+    "released for Python 3.14 yet\n"
   )

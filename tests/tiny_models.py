@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_described_model
@@ -41,9 +41,9 @@ WAVEFORM_SAMPLES = {
 }
 
 
-def describe(architecture: str, **others) -> checkpoint.ModelDescription:
+def describe(architecture: str, **others) -> model_directory.ModelDescription:
   """Describes a model of three classes, narrow where it can be."""
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture=architecture,
     fields=FIELDS.get(architecture, {}),
     front_end=dataclasses.asdict(FRONT_END),
@@ -109,5 +109,5 @@ def write(
   variables = random_variables(create_described_model(description))
   if bias:
     variables["params"]["fc_audioset"]["bias"] = np.float32(bias)
-  checkpoint.save_model(directory, description, variables)
+  model_directory.save_model(directory, description, variables)
   return directory

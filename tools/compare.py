@@ -6,12 +6,12 @@ python tools/compare.py runs/crnn runs/cnn14 --output=results
 import argparse
 from pathlib import Path
 
-from audiotag_jax import logs
+from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = command_line.create_parser(__doc__)
   parser.add_argument(
     "workdirs",
     type=Path,

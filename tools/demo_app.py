@@ -6,18 +6,24 @@ It is served to this computer alone, unless --host says otherwise, and it needs 
 network: pip install -e '.[demo]'
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 
-from audiotag_jax.data.audio_io import AudioError
+from audiotag_jax import command_line
+from audiotag_jax.audio.files import AudioError
+from audiotag_jax.audio.streams import AudioStream
 from audiotag_jax.errors import UserError, exit_on_user_error
-from audiotag_jax.inference import Tagger, timeline
-from audiotag_jax.inference.streams import AudioStream
+
+if TYPE_CHECKING:
+  from audiotag_jax.inference import Tagger
 
 # The longest recording that the page takes; tools/tag.py takes any.
 MAX_S = 600.0
@@ -28,7 +34,7 @@ MONO_FONTS = ("ui-monospace", "monospace")
 
 
 def parse_args() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = command_line.create_parser(__doc__)
   parser.add_argument(
     "--checkpoint", type=Path, required=True, help="a model directory or a workdir"
   )
@@ -37,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     default="127.0.0.1",
     help="address to serve at; 0.0.0.0 opens the page to the network",
   )
-  parser.add_argument("--port", type=int, default=7860)
+  parser.add_argument("--port", type=int, default=7860, help="7860 if not given")
   parser.add_argument(
     "--max_mb", type=int, default=50, help="largest file that may be uploaded"
   )
@@ -79,6 +85,8 @@ def present(tagger: Tagger, scores: np.ndarray) -> str:
 
 def draw(tagger: Tagger, waveform: np.ndarray, title: str) -> PIL.Image.Image:
   """Draws a recording's log-mel over the activity of its tags."""
+  from audiotag_jax.inference import timeline
+
   with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, "over_time.png")
     timeline.plot(path, title, lambda: [waveform], tagger)
@@ -135,6 +143,9 @@ def main() -> None:
   args = parse_args()
   print(f"loading {args.checkpoint}", flush=True)
   gradio = _import_gradio()
+  # Imported here because it takes seconds, which a mistyped flag should not cost.
+  from audiotag_jax.inference import Tagger
+
   page = build(Tagger.load(args.checkpoint), str(args.checkpoint))
   theme = gradio.themes.Default(font=FONTS, font_mono=MONO_FONTS)
   try:

@@ -6,12 +6,12 @@ python tools/ensemble.py runs/cnn14_seed0 runs/cnn14_seed1 --output=runs/cnn14_e
 import argparse
 from pathlib import Path
 
-from audiotag_jax import logs
+from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = command_line.create_parser(__doc__)
   parser.add_argument(
     "workdirs", type=Path, nargs="+", metavar="workdir", help="an evaluated run"
   )
@@ -28,10 +28,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
   args = parse_args()
   logs.show_progress()
-  from audiotag_jax.evaluation import ensemble, report
+  from audiotag_jax.evaluation import ensemble, results
 
   entry = ensemble.write_ensemble(args.workdirs, args.output, overwrite=args.overwrite)
-  print(report.table({args.output.resolve().name: entry}))
+  print(results.table({args.output.resolve().name: entry}))
   print(f"Results: {args.output / 'results'}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotag_jax import logs
+from audiotag_jax import command_line, logs
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 CLIP_S = 10.0
@@ -25,7 +25,7 @@ FORMATS = ("stablehlo", "tensorflow", "onnx")
 
 
 def parse_args() -> argparse.Namespace:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = command_line.create_parser(__doc__)
   parser.add_argument(
     "--checkpoint", type=Path, required=True, help="a model directory or a workdir"
   )

@@ -10,17 +10,12 @@ class to look at and listen to, clips.csv, duplicates.csv and summary.json.
 import argparse
 from pathlib import Path
 
-from audiotag_jax import config as config_lib
-from audiotag_jax import logs
+from audiotag_jax import command_line, logs, recipes
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
-def parse_args() -> tuple[argparse.Namespace, list[str]]:
-  parser = argparse.ArgumentParser(
-    description=__doc__.splitlines()[0],
-    epilog="--config.key=value overrides a key of the recipe",
-    allow_abbrev=False,
-  )
+def parse_args() -> argparse.Namespace:
+  parser = command_line.create_parser(__doc__, overrides=True)
   parser.add_argument(
     "--config",
     type=Path,
@@ -35,34 +30,30 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     default=200,
     help="classes with clips to listen to, the most frequent ones (200 if not given)",
   )
-  args, overrides = parser.parse_known_args()
-  for override in overrides:
-    if not (override.startswith("--config.") and "=" in override):
-      parser.error(f"{override} is no --config.key=value")
-  return args, overrides
+  return parser.parse_args()
 
 
 @exit_on_user_error
 def main() -> None:
-  args, overrides = parse_args()
+  args = parse_args()
   logs.show_progress()
-  config = config_lib.read_recipe(args.config, overrides)
-  config_lib.validate(config)
+  config = recipes.read_recipe(args.config, args.overrides)
+  recipes.validate(config)
   try:
     args.output.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise UserError(
       f"--output={args.output} cannot be made ({error.strerror}): give another folder"
     ) from error
-  from audiotag_jax.data import inspection
-  from audiotag_jax.data.prepare import open_source
-  from audiotag_jax.evaluation import data_report
+  from audiotag_jax.data.dataset import open_source
   from audiotag_jax.frontend.mel import LogMelParams
+  from audiotag_jax.inspection import measure, report
+  from audiotag_jax.inspection.summary import describe
 
-  inspected = inspection.inspect_source(open_source(config.data))
+  inspected = measure.inspect_source(open_source(config.data))
   params = LogMelParams(**config.frontend)
-  summary = data_report.write_report(inspected, params, args.output, args.max_classes)
-  print(inspection.describe(summary))
+  summary = report.write_report(inspected, params, args.output, args.max_classes)
+  print(describe(summary))
   page = args.output / "inspection.html"
   print(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
 

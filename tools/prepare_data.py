@@ -10,18 +10,16 @@ from pathlib import Path
 import ml_collections
 from etils import epath
 
+from audiotag_jax import command_line, logs, recipes
 from audiotag_jax import config as config_lib
-from audiotag_jax import logs
-from audiotag_jax.data import download
+from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
-  parser = argparse.ArgumentParser(
-    description=__doc__.splitlines()[0],
-    epilog="with --beam_runner, all other options are handed to Beam",
-  )
-  parser.add_argument("dataset", choices=config_lib.CHOICES["data.dataset"])
+  parser = command_line.create_parser(__doc__)
+  parser.epilog = "with --beam_runner, all other options are handed to Beam"
+  parser.add_argument("dataset", choices=recipes.CHOICES["data.dataset"])
   parser.add_argument(
     "--source", "--csv", default="", help="the data: a folder or, of a manifest, a csv"
   )
@@ -70,7 +68,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument("--beam_runner", help="prepare on Beam: DirectRunner, …")
   args, others = parser.parse_known_args()
   if others and not args.beam_runner:
-    parser.error(f"unrecognized arguments: {' '.join(others)}")
+    parser.refuse(others[0])
   return args, others
 
 
@@ -78,7 +76,7 @@ def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
   """The config that main.py would prepare the same data set by."""
   config = config_lib.get_config()
   if args.log_mels_for:
-    config = config_lib.read_recipe(args.log_mels_for)
+    config = recipes.read_recipe(args.log_mels_for)
     config.data.cache_log_mels = True
   else:
     config.frontend.sample_rate_hz = args.sample_rate_hz
@@ -87,7 +85,7 @@ def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
   config.data.source_dir = args.source
   for name in ("audio_dir", "label_separator", "fold", "data_dir", "allow_missing"):
     config.data[name] = getattr(args, name)
-  config_lib.validate(config)
+  recipes.validate(config)
   return config
 
 
@@ -126,7 +124,8 @@ def main() -> None:
   logs.show_progress()
   config = create_config(args)
   # Imported here, for these take seconds, which a mistyped flag should not cost.
-  from audiotag_jax.data import builder, prepare
+  from audiotag_jax.data import builder
+  from audiotag_jax.data import dataset as dataset_lib
 
   download_config = None
   if args.beam_runner:
@@ -135,9 +134,9 @@ def main() -> None:
     if args.download:
       download.download_record(Path(args.source))
     download.check_md5(epath.Path(args.source), expected_md5(args.md5sums))
-  prepared = prepare.prepare(config, download_config)
+  prepared = dataset_lib.prepare(config, download_config)
   if args.log_mels_for:
-    prepare.load_clips(prepared, config)
+    dataset_lib.load_clips(prepared, config)
   print(builder.describe(prepared))
 
 

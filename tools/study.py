@@ -25,15 +25,16 @@ from typing import NamedTuple
 
 import ml_collections
 
-from audiotag_jax import config as config_lib
+from audiotag_jax import command_line, recipes
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 # The repository, as one names it from where one stands.
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[1]))
 
 
-class Run(NamedTuple):
-  """A run of a recipe.
+class PlannedRun(NamedTuple):
+  """A run of a recipe, before it is made.
 
   Attributes:
     recipe: its file.
@@ -61,12 +62,12 @@ class Step(NamedTuple):
 
 def runs_of(
   recipe: Path, workdir: Path, seeds: list[int], overrides: list[str]
-) -> list[Run]:
+) -> list[PlannedRun]:
   """Returns a recipe's runs: one for each seed, or one of the recipe's own."""
   if not seeds:
-    return [Run(recipe, workdir / recipe.stem, overrides)]
+    return [PlannedRun(recipe, workdir / recipe.stem, overrides)]
   return [
-    Run(
+    PlannedRun(
       recipe,
       workdir / f"{recipe.stem}_seed{seed}",
       [*overrides, f"--config.seed={seed}"],
@@ -75,7 +76,7 @@ def runs_of(
   ]
 
 
-def study_steps(runs: list[Run], output: Path) -> list[Step]:
+def study_steps(runs: list[PlannedRun], output: Path) -> list[Step]:
   """Trains and evaluates each run, measures all, compares the others with the first."""
   workdirs = [str(run.workdir) for run in runs]
   return [
@@ -85,10 +86,10 @@ def study_steps(runs: list[Run], output: Path) -> list[Step]:
   ]
 
 
-def train_step(run: Run) -> Step:
+def train_step(run: PlannedRun) -> Step:
   command = ["-m", "audiotag_jax.main", f"--config={run.recipe}"]
   command += [f"--workdir={run.workdir}", *run.overrides]
-  return Step(command, run.workdir / "results" / "predictions.npz")
+  return Step(command, run.workdir / workdir_lib.PREDICTIONS)
 
 
 def tool_step(tool: str, *args: str, done: Path | None = None) -> Step:
@@ -111,7 +112,7 @@ def plan_study(
     runs += runs_of(recipe, workdir, seeds, overrides)
   for run in runs:
     check(run)
-  return study_steps(runs, workdir / "results")
+  return study_steps(runs, workdir / workdir_lib.RESULTS)
 
 
 def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Step]:
@@ -125,7 +126,7 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   configs, model, file = ROOT / "configs", workdir / "cnn14", workdir / "cnn14.pth"
   start = f"--config.init_from={model}"
   (pretraining,) = runs_of(configs / "cnn14_demo_pretrain.py", workdir, [], overrides)
-  pretrained = pretraining.workdir / "model"
+  pretrained = pretraining.workdir / workdir_lib.MODEL
   runs = [
     *runs_of(configs / "crnn_demo_study.py", workdir, seeds, overrides),
     *runs_of(configs / "cnn14_demo_study.py", workdir, seeds, [*overrides, start]),
@@ -139,12 +140,12 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   return [
     train_step(pretraining),
     tool_step("export_pytorch", *export, done=file),
-    tool_step("convert_panns", *convert, done=model / "model.json"),
-    *study_steps(runs, workdir / "results"),
+    tool_step("convert_panns", *convert, done=model / workdir_lib.DESCRIPTION),
+    *study_steps(runs, workdir / workdir_lib.RESULTS),
   ]
 
 
-def check(run: Run, made_before: Path | None = None) -> None:
+def check(run: PlannedRun, made_before: Path | None = None) -> None:
   """Finds what can be found wrong with a run before hours are spent on others.
 
   Args:
@@ -157,16 +158,16 @@ def check(run: Run, made_before: Path | None = None) -> None:
   """
   config = read_config(run)
   model = Path(config.init_from)
-  is_there = model == made_before or (model / "model.json").exists()
+  is_there = model == made_before or (model / workdir_lib.DESCRIPTION).exists()
   if config.init_from and not is_there:
     raise UserError(
       f"{run.recipe} starts from {model}, which is no model directory: make it with "
       "tools/convert_panns.py, as the recipe says"
     )
-  path = run.workdir / "config.json"
+  path = run.workdir / workdir_lib.CONFIG
   if path.exists():
     old, new = json.loads(path.read_text()), json.loads(config.to_json())
-    changes = config_lib.changed_keys(old, new)
+    changes = recipes.changed_keys(old, new)
     if changes:
       raise UserError(
         f"{run.workdir} was made with another config: {'; '.join(changes)}. Give "
@@ -174,15 +175,15 @@ def check(run: Run, made_before: Path | None = None) -> None:
       )
 
 
-def read_config(run: Run) -> ml_collections.ConfigDict:
+def read_config(run: PlannedRun) -> ml_collections.ConfigDict:
   """Reads a run's config, and validates it.
 
   Raises:
     UserError: there is no such recipe or key, or a value makes no sense.
   """
-  config = config_lib.read_recipe(run.recipe, run.overrides)
+  config = recipes.read_recipe(run.recipe, run.overrides)
   try:
-    config_lib.validate(config)
+    recipes.validate(config)
   except UserError as error:
     raise UserError(f"{run.recipe}: {error}") from error
   return config
@@ -207,12 +208,8 @@ def carry_out(steps: list[Step]) -> None:
       )
 
 
-def parse_args() -> tuple[argparse.Namespace, list[str]]:
-  parser = argparse.ArgumentParser(
-    description=__doc__.splitlines()[0],
-    epilog="--config.key=value overrides a key of all recipes",
-    allow_abbrev=False,
-  )
+def parse_args() -> argparse.Namespace:
+  parser = command_line.create_parser(__doc__, overrides=True)
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument(
     "--config",
@@ -230,26 +227,22 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     default=[],
     help="such as 0,1,2: runs of each recipe (one, of the recipe's seed, if not given)",
   )
-  args, overrides = parser.parse_known_args()
-  for override in overrides:
-    if not (override.startswith("--config.") and "=" in override):
-      parser.error(f"{override} is no --config.key=value")
-  return args, overrides
+  return parser.parse_args()
 
 
 @exit_on_user_error
 def main() -> None:
   # So that the command under way ends with the study.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-  args, overrides = parse_args()
+  args = parse_args()
   # The runs need it: where it is missing, the study says so before it starts one.
   import tensorflow_datasets  # noqa: F401
 
   try:
     if args.demo:
-      steps = plan_demo(args.workdir, args.seeds, overrides)
+      steps = plan_demo(args.workdir, args.seeds, args.overrides)
     else:
-      steps = plan_study(args.config, args.workdir, args.seeds, overrides)
+      steps = plan_study(args.config, args.workdir, args.seeds, args.overrides)
     carry_out(steps)
   except KeyboardInterrupt:
     sys.exit("\nStopped; the same command goes on from here.")

@@ -23,8 +23,10 @@ from etils import epath
 from tqdm import tqdm
 
 from audiotag_jax import files
-from audiotag_jax.data import audio_io, records
-from audiotag_jax.data.source import SPLITS, Clip, Source
+from audiotag_jax.audio import files as audio_files
+from audiotag_jax.audio import waveforms
+from audiotag_jax.data import records
+from audiotag_jax.data.sources.source import SPLITS, Clip, Source
 from audiotag_jax.errors import UserError
 
 CLIPS_FILE = "clips.csv"
@@ -191,21 +193,21 @@ def write_shard(
     return
   accepted, rejected = [], []
 
-  def serialized(clip: Clip) -> tuple[int, bytes | audio_io.AudioError]:
+  def serialized(clip: Clip) -> tuple[int, bytes | audio_files.AudioError]:
     try:
-      waveform = audio_io.read_audio(
+      waveform = audio_files.read_audio(
         clip.audio, sample_rate_hz, clip.start_s, clip.end_s
       )
-    except audio_io.AudioError as error:
+    except audio_files.AudioError as error:
       return 0, error
-    audio = audio_io.to_int16(waveform)
+    audio = waveforms.to_int16(waveform)
     example = {"audio": audio, "labels": clip.labels, "fname": clip.fname}
     return len(audio), features.serialize_example(example)
 
   def examples() -> Iterator[bytes]:
     for clip, (num_samples, example) in _map_ahead(pool, serialized, shard.clips):
       on_clip()
-      if isinstance(example, audio_io.AudioError):
+      if isinstance(example, audio_files.AudioError):
         rejected.append((clip.fname, clip.split, str(example)))
         continue
       labels = " ".join(map(str, clip.labels))

@@ -1,8 +1,8 @@
 """tf.data pipelines: read -> normalise -> noise -> log-mel -> fix length -> batch.
 
-Log-mels are of the whole clip, and what is cropped, or repeated to fill a window, is
-their frames: so those that were cached are those that are computed. Waveforms, for
-models that take them, are cropped and filled up by samples.
+The log-mel is computed for the whole clip; cropping and padding act on its frames, so
+cached and computed log-mels agree. Waveforms, for models that take them, are cropped
+and padded by samples.
 
 The training stream at a step is a function of (seed, step) alone, so a resumed run
 starts its stream at its step, at no cost. Evaluation yields every clip once.
@@ -15,12 +15,10 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from audiotag_jax.data import noise, sampling, splits
-from audiotag_jax.frontend import logmel_tf, mel
-
-INT16_SCALE = 2.0**-15
+from audiotag_jax.data import noise, sampling
+from audiotag_jax.data.clips import ClipIndex, decode, normalize
+from audiotag_jax.frontend import log_mel_tf, mel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Rows(NamedTuple):
 
 
 def train_batches(
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
   *,
   first_step: int,
@@ -94,7 +92,7 @@ def train_batches(
 
 
 def eval_batches(
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
   *,
   process: Process,
@@ -130,13 +128,13 @@ def eval_batches(
     yield {"inputs": inputs, "labels": labels, "clip": clip_of_row, "mask": mask}
 
 
-def num_eval_batches(clips: splits.ClipIndex, config: ml_collections.ConfigDict) -> int:
+def num_eval_batches(clips: ClipIndex, config: ml_collections.ConfigDict) -> int:
   """The number of batches that `eval_batches` yields to each process."""
   return -(-len(eval_windows(clips, config)[0]) // config.evaluation.batch_size)
 
 
 def eval_windows(
-  clips: splits.ClipIndex, config: ml_collections.ConfigDict
+  clips: ClipIndex, config: ml_collections.ConfigDict
 ) -> tuple[np.ndarray, np.ndarray]:
   """Lists the windows that a split is scored in.
 
@@ -174,7 +172,7 @@ def _samples_per_unit(config: ml_collections.ConfigDict) -> int:
   return 1 if config.data.features == "waveform" else config.frontend.hop_samples
 
 
-def _lengths(clips: splits.ClipIndex, config: ml_collections.ConfigDict) -> np.ndarray:
+def _lengths(clips: ClipIndex, config: ml_collections.ConfigDict) -> np.ndarray:
   """Frames, or samples, of each clip <int64>[clips]."""
   if config.data.features == "waveform":
     return clips.num_samples
@@ -198,7 +196,7 @@ def _noise_mixer(config: ml_collections.ConfigDict) -> Callable | None:
 
 
 def _batches(
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
   rows: Callable[[int], Rows],
   steps: range,
@@ -226,7 +224,7 @@ def _batches(
 
 
 def _from_log_mels(
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
   rows: Callable[[int], Rows],
   steps: range,
@@ -266,12 +264,12 @@ def _fill(row: np.ndarray, frames: np.ndarray, late: int, pad: str) -> None:
     row[late : late + len(frames)] = frames
 
 
-def _labels(clips: splits.ClipIndex, clip: np.ndarray) -> np.ndarray:
+def _labels(clips: ClipIndex, clip: np.ndarray) -> np.ndarray:
   return clips.labels[clip].toarray().astype(np.float32)
 
 
 def _from_waveforms(
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
   rows: Callable[[int], Rows],
   steps: range,
@@ -332,31 +330,10 @@ def _log_mel_window(
   length = inputs_shape(config)[0]
   num_frames = params.num_frames(tf.size(waveform, tf.int64))
   first, count = tf.maximum(start, 0), tf.minimum(num_frames, length)
-  log_mel = logmel_tf.log_mel_frames(mix(waveform), params, first, count)
+  log_mel = log_mel_tf.log_mel_frames(mix(waveform), params, first, count)
   return fix_length(
     log_mel, length, tf.minimum(start, 0), config.data.pad, silence=mel.MIN_DB
   )
-
-
-def read_waveform(
-  clips: splits.ClipIndex, clip: int, data: ml_collections.ConfigDict
-) -> tf.Tensor:
-  """Reads one clip's normalised waveform <float32>[samples] at full length."""
-  recording = decode(clips.read(np.array([clip]))[0], clips.features)
-  return normalize(recording, data)
-
-
-def decode(record: tf.Tensor, features: tfds.features.FeaturesDict) -> tf.Tensor:
-  """Decodes an example to its waveform <float32>[samples], full scale at 1."""
-  audio = features.deserialize_example(record)["audio"]
-  return tf.cast(audio, tf.float32) * INT16_SCALE
-
-
-def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor:
-  """Scales a waveform <float32>[samples] to a peak of 1, or leaves it as it is."""
-  if data.normalize == "none":
-    return waveform
-  return tf.math.divide_no_nan(waveform, tf.reduce_max(tf.abs(waveform)))
 
 
 def fix_length(

@@ -6,12 +6,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from audiotag_jax.data import perturb
-from audiotag_jax.data.audio_io import AudioError, read_audio, to_int16
+from audiotag_jax.audio import perturb
+from audiotag_jax.audio.files import AudioError, read_audio
+from audiotag_jax.audio.waveforms import INT16_SCALE, to_int16
 from audiotag_jax.errors import UserError
 
 SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
-INT16_SCALE = np.float32(2.0**-15)
 
 
 def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:

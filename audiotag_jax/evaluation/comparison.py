@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.evaluation import bootstrap
 from audiotag_jax.evaluation.results import Predictions, label_prior
-from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Run
+from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, FinishedRun
+from audiotag_jax.reporting.formatting import Estimate
 
 CURVES = ("train/loss", "val/loss", "val/mAP")
 # Share of the final val mAP at which a run counts as nearly there.
@@ -27,19 +29,6 @@ DURATION_EDGES_S = (0, 1, 3, 5, 10, 20)
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
-  """A value with its 95 % interval."""
-
-  value: float
-  low: float
-  high: float
-
-  @property
-  def excludes_zero(self) -> bool:
-    return self.low > 0 or self.high < 0
-
-
-@dataclasses.dataclass(frozen=True)
 class Scored:
   """A run's metrics.
 
@@ -50,7 +39,7 @@ class Scored:
     samples: the same in each resample; see `bootstrap.Samples`.
   """
 
-  run: Run
+  run: FinishedRun
   values: dict[str, dict[str, np.ndarray]]
   samples: bootstrap.Samples
 
@@ -73,7 +62,7 @@ def estimate(metric: str, value: float, samples: np.ndarray) -> Estimate:
   return Estimate(value, *ends)
 
 
-def score(run: Run) -> Scored:
+def score(run: FinishedRun) -> Scored:
   """Computes a run's metrics at each of its thresholds, and their resamples."""
   return Scored(
     run,
@@ -95,13 +84,13 @@ def _values(predictions: Predictions, threshold: float | np.ndarray) -> dict:
   return overall | {"AP": classes["AP"]}
 
 
-def clips_differ(runs: Sequence[Run], split: str) -> bool:
+def clips_differ(runs: Sequence[FinishedRun], split: str) -> bool:
   """Whether runs that say which clips a split has do not agree."""
-  datasets = [run.read_json("dataset.json") for run in runs]
+  datasets = [run.read_json(workdir_lib.DATASET) for run in runs]
   return len({d["splits"][split]["sha256"] for d in datasets if d}) > 1
 
 
-def chance(runs: Sequence[Run]) -> dict[str, float] | None:
+def chance(runs: Sequence[FinishedRun]) -> dict[str, float] | None:
   """The metrics of scoring every clip with each class's share of the val clips.
 
   None where no run has val predictions.
@@ -151,7 +140,7 @@ class Curve:
   values: np.ndarray
 
 
-def curves(run: Run) -> dict[str, Curve]:
+def curves(run: FinishedRun) -> dict[str, Curve]:
   """A run's learning curves; empty where it wrote none.
 
   Training time is the sum over log intervals of steps / steps_per_second: it leaves
@@ -322,7 +311,7 @@ def bins_by_duration(duration_s: np.ndarray) -> list[Bin]:
   return bins
 
 
-def score_bin(run: Run, chosen: Bin) -> dict[str, Estimate]:
+def score_bin(run: FinishedRun, chosen: Bin) -> dict[str, Estimate]:
   """`mAP` and `f1` (at the operating threshold) over some clips, resampled alone.
 
   Only classes with positives among these clips count in the mAP.
@@ -332,7 +321,7 @@ def score_bin(run: Run, chosen: Bin) -> dict[str, Estimate]:
     scores=run.predictions.scores[chosen.clips],
     labels=run.predictions.labels[chosen.clips],
   )
-  threshold = run.thresholds[run.operating]
+  threshold = run.thresholds[run.operating_threshold]
   values = _values(part, threshold)
   samples = bootstrap.bootstrap(
     part.scores,
@@ -346,14 +335,14 @@ def score_bin(run: Run, chosen: Bin) -> dict[str, Estimate]:
   }
 
 
-def robustness(runs: Sequence[Run]) -> tuple[list[str], dict[str, np.ndarray]]:
+def robustness(runs: Sequence[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
   """The runs' mAP under the conditions of their robustness.json, where there is one.
 
   Returns:
     The conditions, the first being "clean", and each run's mAP <float64>[conditions],
     NaN where it has none.
   """
-  results = {run.name: run.read_json("results/robustness.json") for run in runs}
+  results = {run.name: run.read_json(workdir_lib.ROBUSTNESS) for run in runs}
   results = {name: result for name, result in results.items() if result}
   conditions = list(dict.fromkeys(itertools.chain(*results.values())))
   return conditions, {

@@ -1,14 +1,16 @@
 """The report of a comparison of runs: what each section says, and the files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audiotag_jax import files
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import bootstrap, comparison, page, plots
+from audiotag_jax.evaluation import bootstrap, comparison, comparison_figures
 from audiotag_jax.evaluation.comparison import Scored
-from audiotag_jax.evaluation.formatting import (
+from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, FinishedRun, load_runs
+from audiotag_jax.reporting import figures, page
+from audiotag_jax.reporting.formatting import (
   change_cell,
   difference_cell,
   estimate_cell,
@@ -17,8 +19,7 @@ from audiotag_jax.evaluation.formatting import (
   number,
   whole,
 )
-from audiotag_jax.evaluation.page import Figure, Section, Table
-from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, Run, load_runs
+from audiotag_jax.reporting.page import Figure, Section, Table
 
 METRICS = {
   "accuracy": "accuracy",
@@ -51,7 +52,9 @@ def write_report(workdirs: Sequence[Path], output: Path) -> None:
     UserError: the runs cannot be compared; nothing is written.
   """
   runs = load_runs(workdirs)
-  if any(output.resolve() == (run.workdir / "results").resolve() for run in runs):
+  if any(
+    output.resolve() == (run.workdir / workdir_lib.RESULTS).resolve() for run in runs
+  ):
     raise UserError(
       f"--output={output} holds the results of a run, which would be written over: "
       "give another folder"
@@ -63,16 +66,16 @@ def write_report(workdirs: Sequence[Path], output: Path) -> None:
   }
   texts["report.md"] = page.to_markdown(title, sections)
   texts["report.html"] = page.to_html(title, sections)
-  entries = {run.name: run.entry for run in runs}
-  texts["performance.json"] = json.dumps(entries, indent=2) + "\n"
   for name, text in texts.items():
-    _write_text(output / name, text)
+    files.write_text(output / name, text)
+  entries = {run.name: run.entry for run in runs}
+  files.write_json(output / "performance.json", entries)
 
 
 def make_sections(scored: Sequence[Scored]) -> list[Section]:
   """Makes the sections of the report, in order."""
   runs = [one.run for one in scored]
-  styles = plots.styles([run.name for run in runs])
+  styles = figures.styles([run.name for run in runs])
   chance = comparison.chance(runs)
   return [
     runs_section(scored),
@@ -123,7 +126,7 @@ def runs_section(scored: Sequence[Scored]) -> Section:
     [
       run.name,
       run.entry["model"],
-      run.read_json("config.json").get("init_from") or "–",
+      run.read_json(workdir_lib.CONFIG).get("init_from") or "–",
       run.entry["checkpoint"],
       whole(run.entry["step"]),
       whole(run.entry["params"]),
@@ -228,7 +231,7 @@ def differences_table(scored: Sequence[Scored]) -> Table:
   )
 
 
-def learning_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
+def learning_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> Section:
   """Learning curves, and how soon a run came near its end."""
   curves = {run.name: comparison.curves(run) for run in runs}
   curves = {name: run_curves for name, run_curves in curves.items() if run_curves}
@@ -270,7 +273,9 @@ def learning_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
     caption,
     [
       Figure(
-        "learning_curves", "Learning curves", plots.learning_curves(styles, curves)
+        "learning_curves",
+        "Learning curves",
+        comparison_figures.learning_curves(styles, curves),
       ),
       Table("Convergence", header, rows),
       *([f"Without event files, and left out: {listed(without)}."] if without else []),
@@ -278,14 +283,14 @@ def learning_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
   )
 
 
-def classes_section(styles: plots.Styles, scored: Sequence[Scored]) -> Section:
+def classes_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
   """Average precision of each class."""
   first = scored[0]
   predictions = first.run.predictions
   support = predictions.labels.sum(axis=0)
   ap = {one.run.name: one.values["fixed"]["AP"] for one in scored}
   there = [c for c in (-ap[first.run.name]).argsort() if support[c]]
-  figure = plots.dots(
+  figure = comparison_figures.dot_plot(
     styles,
     [f"{predictions.classes[c]} ({support[c]})" for c in there],
     {name: values[there] for name, values in ap.items()},
@@ -341,7 +346,9 @@ def wins_tables(first: Scored, second: Scored) -> list[Table]:
 
 
 def calibration_section(
-  styles: plots.Styles, runs: Sequence[Run], chance: Mapping[str, float] | None
+  styles: figures.Styles,
+  runs: Sequence[FinishedRun],
+  chance: Mapping[str, float] | None,
 ) -> Section:
   """Whether scores are probabilities."""
   pooled = [(run.predictions.scores, run.predictions.labels) for run in runs]
@@ -365,17 +372,19 @@ def calibration_section(
     "gap, weighted by the bins' counts, the Brier score the mean squared error; most "
     "decisions are easy negatives, which keeps both small.",
     [
-      Figure("calibration", "Reliability", plots.reliability(styles, bins)),
+      Figure(
+        "calibration", "Reliability", comparison_figures.reliability(styles, bins)
+      ),
       Table("Calibration", ["run", "expected calibration error", "Brier score"], rows),
     ],
   )
 
 
-def co_occurrence_section(runs: Sequence[Run]) -> Section:
+def co_occurrence_section(runs: Sequence[FinishedRun]) -> Section:
   """Which labels come together, and which are taken for each other."""
   predictions = runs[0].predictions
   frequent, share = comparison.co_occurrence(predictions.labels, NUM_HEAT_MAP_CLASSES)
-  figure = plots.co_occurrence([str(c) for c in predictions.classes[frequent]], share)
+  figure = figures.co_occurrence([str(c) for c in predictions.classes[frequent]], share)
   blocks = [Figure("co_occurrence", "Labels that come together", figure)]
   for run in runs:
     rows = [
@@ -387,7 +396,7 @@ def co_occurrence_section(runs: Sequence[Run]) -> Section:
       for missed, wrong, clips, all_missed in comparison.confusions(
         run.predictions.scores,
         run.predictions.labels,
-        run.thresholds[run.operating],
+        run.thresholds[run.operating_threshold],
         NUM_CONFUSIONS,
       )
     ]
@@ -404,7 +413,9 @@ def co_occurrence_section(runs: Sequence[Run]) -> Section:
   )
 
 
-def precision_recall_section(styles: plots.Styles, scored: Sequence[Scored]) -> Section:
+def precision_recall_section(
+  styles: figures.Styles, scored: Sequence[Scored]
+) -> Section:
   """What recall costs in precision."""
   curves, points = {}, {}
   for one in scored:
@@ -414,9 +425,9 @@ def precision_recall_section(styles: plots.Styles, scored: Sequence[Scored]) -> 
     )
     points[one.run.name] = {
       name: (one.values[name]["recall"], one.values[name]["precision"])
-      for name in ("fixed", one.run.operating)
+      for name in ("fixed", one.run.operating_threshold)
     }
-  figure = plots.precision_recall(styles, curves, points)
+  figure = comparison_figures.precision_recall(styles, curves, points)
   return Section(
     "Precision and recall",
     "Precision over recall as one threshold for all classes falls, over all decisions "
@@ -427,8 +438,8 @@ def precision_recall_section(styles: plots.Styles, scored: Sequence[Scored]) -> 
 
 
 def bins_section(
-  styles: plots.Styles,
-  runs: Sequence[Run],
+  styles: figures.Styles,
+  runs: Sequence[FinishedRun],
   bins: Sequence[comparison.Bin],
   *,
   what: str,
@@ -441,7 +452,7 @@ def bins_section(
   }
   counts = [int(one.clips.sum()) for one in bins]
   title = f"mAP and F1 by {what}"
-  figure = plots.by_bin(
+  figure = comparison_figures.by_bin(
     styles,
     [f"{one.name}\n({count:,})" for one, count in zip(bins, counts, strict=True)],
     estimates,
@@ -470,7 +481,7 @@ def bins_section(
   )
 
 
-def robustness_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
+def robustness_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> Section:
   """mAP under noise, filters, codecs and the like."""
   conditions, values = comparison.robustness(runs)
   caption = (
@@ -480,7 +491,7 @@ def robustness_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
   if not values:
     how = f"No run has a results/robustness.json: {MEASURE}"
     return Section("Robustness", caption, [how])
-  figure = plots.dots(
+  figure = comparison_figures.dot_plot(
     styles,
     conditions,
     values,
@@ -502,13 +513,13 @@ def robustness_section(styles: plots.Styles, runs: Sequence[Run]) -> Section:
   )
 
 
-def cost_section(styles: plots.Styles, scored: Sequence[Scored]) -> Section:
+def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
   """What a clip costs."""
   caption = (
     "Multiply-adds of the model for one clip of the given length, and clips tagged per "
     "second on the given device."
   )
-  costs = {one.run.name: one.run.read_json("results/cost.json") for one in scored}
+  costs = {one.run.name: one.run.read_json(workdir_lib.COST) for one in scored}
   if not any(costs.values()):
     how = f"No run has a results/cost.json: {MEASURE}"
     return Section("Cost", caption, [how])
@@ -541,15 +552,15 @@ def cost_section(styles: plots.Styles, scored: Sequence[Scored]) -> Section:
   }
   if len(points) > 1:
     title = "mAP against multiply-adds"
-    blocks.append(Figure("cost", title, plots.cost(styles, points)))
+    blocks.append(Figure("cost", title, comparison_figures.cost(styles, points)))
   return Section("Cost", caption, blocks)
 
 
-def _operating(run: Run) -> str:
+def _operating(run: FinishedRun) -> str:
   """The one threshold that a run's decisions are at, in words."""
-  name = "the tuned threshold of" if run.operating == "global" else "a threshold of"
-  return f"{name} {number(run.thresholds[run.operating])}"
-
-
-def _write_text(path: Path, text: str) -> None:
-  files.write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+  name = (
+    "the tuned threshold of"
+    if run.operating_threshold == "global"
+    else "a threshold of"
+  )
+  return f"{name} {number(run.thresholds[run.operating_threshold])}"

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audiotag_jax import checkpoint
+from audiotag_jax import files
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import results
-from audiotag_jax.evaluation.runs import Run, load_runs
+from audiotag_jax.evaluation.runs import FinishedRun, load_runs
 
 
 def write_ensemble(
@@ -29,15 +30,15 @@ def write_ensemble(
     UserError: there are fewer than two runs, they are not of the same clips, or
       `output` is not to be overwritten. Nothing is written then.
   """
-  checkpoint.check_output(output, overwrite)
+  files.check_output(output, overwrite)
   if len(workdirs) < 2:
     raise UserError(f"an ensemble takes two runs or more, not {len(workdirs)}")
   runs = load_runs(workdirs)
-  if (output / "config.json").exists():
+  if (output / workdir_lib.CONFIG).exists():
     raise UserError(f"{output} is a run, no ensemble: give another --output")
-  dataset = runs[0].workdir / "dataset.json"
+  dataset = runs[0].workdir / workdir_lib.DATASET
   entry = results.write_results(
-    output / "results",
+    output,
     results.mean_scores([run.predictions for run in runs]),
     _mean_of_val(runs),
     run_name=output.resolve().name,
@@ -50,11 +51,11 @@ def write_ensemble(
       "params": sum(run.entry["params"] for run in runs),
     },
   )
-  shutil.copyfile(dataset, output / "dataset.json")
+  shutil.copyfile(dataset, output / workdir_lib.DATASET)
   return entry
 
 
-def _mean_of_val(runs: Sequence[Run]) -> results.Predictions | None:
+def _mean_of_val(runs: Sequence[FinishedRun]) -> results.Predictions | None:
   """The mean scores of val; None where val is what was evaluated.
 
   Raises:

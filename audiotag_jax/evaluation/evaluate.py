@@ -8,14 +8,15 @@ import numpy as np
 from tqdm import tqdm
 
 from audiotag_jax import parallel
-from audiotag_jax.data import input_pipeline, splits
+from audiotag_jax.data import input_pipeline
+from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.evaluation.results import Predictions
 
 
 def predict(
   eval_step: Callable,
   variables: Any,
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
   *,
   perturb: Callable[[np.ndarray, str], np.ndarray] | None = None,
@@ -23,11 +24,11 @@ def predict(
   """Scores every clip of a split; a clip's score is the mean over its windows.
 
   Args:
-    eval_step: `training.steps.eval_step`, pmapped.
+    eval_step: `eval_step.eval_step`, pmapped.
     variables: replicated `params` and `batch_stats`.
     clips: the clips.
     config: the config.
-    perturb: what is done to each recording first; see `input_pipeline.eval_batches`.
+    perturb: a perturbation of each recording; see `input_pipeline.eval_batches`.
   """
   scores = np.zeros(clips.labels.shape, np.float64)
   num_windows = np.zeros(len(clips), np.int64)

@@ -1,8 +1,7 @@
-"""The results of a run: scores beside labels, and the files that they are kept in."""
+"""The results of a run: scores beside labels, and the files that hold them."""
 
 import csv
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from audiotag_jax import files
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import metrics, thresholds
+
+TABLE_COLUMNS = ("mAP", "f1", "f1_macro", "precision", "recall", "accuracy", "lwlrap")
 
 # Metrics that change with the threshold.
 TUNED_METRICS = (
@@ -24,7 +26,7 @@ TUNED_METRICS = (
   "recall_macro",
   "f1_macro",
 )
-# What predictions.npz holds.
+# Arrays in predictions.npz.
 STORED = ("fname", "scores", "labels", "classes", "duration_s")
 PER_CLASS_COLUMNS = ("label", "support", "AP", "auc", "precision", "recall", "f1")
 
@@ -73,7 +75,7 @@ def label_prior(predictions: Predictions, train_labels: np.ndarray) -> Predictio
 
 
 def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
-  """The metrics that hang on decisions, at thresholds tuned on other clips.
+  """The metrics that depend on decisions, at thresholds tuned on other clips.
 
   Returns:
     `tuned_global` and `tuned_per_class`, each with `TUNED_METRICS`; of the former, the
@@ -93,7 +95,7 @@ def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
 
 
 def write_results(
-  results_dir: Path,
+  workdir: Path,
   predictions: Predictions,
   val: Predictions | None,
   *,
@@ -106,7 +108,7 @@ def write_results(
   What is not finite (a mean over no class, d' of a perfect AUC) is null in the JSON.
 
   Args:
-    results_dir: where to.
+    workdir: the folder of the run, or one like it.
     predictions: the scored split.
     val: the scores of val, to tune thresholds on; None where val is the scored split.
     run_name: the key in performance.json.
@@ -128,9 +130,6 @@ def write_results(
   if val is not None:
     entry |= tuned_metrics(predictions, val)
 
-  def write_performance(path: Path) -> None:
-    path.write_text(json.dumps({run_name: _finite(entry)}, indent=2) + "\n")
-
   def write_per_class(path: Path) -> None:
     columns = {"label": predictions.classes, **classes}
     with path.open("w") as file:
@@ -139,14 +138,14 @@ def write_results(
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
         writer.writerow([*row, threshold])
 
-  val_path = results_dir / "val_predictions.npz"
+  val_path = workdir / workdir_lib.VAL_PREDICTIONS
   val_path.unlink(missing_ok=True)
   if val is not None:
     _write_predictions(val_path, val)
-  files.write_whole(results_dir / "performance.json", write_performance)
-  files.write_whole(results_dir / "per_class.csv", write_per_class)
-  # The last: whoever finds it finds the others.
-  _write_predictions(results_dir / "predictions.npz", predictions)
+  files.write_json(workdir / workdir_lib.PERFORMANCE, {run_name: _finite(entry)})
+  files.write_whole(workdir / workdir_lib.PER_CLASS, write_per_class)
+  # Written last: whoever finds it finds the others.
+  _write_predictions(workdir / workdir_lib.PREDICTIONS, predictions)
   return entry
 
 
@@ -177,3 +176,17 @@ def load_predictions(path: Path) -> Predictions:
         "run again, with --mode=evaluate"
       )
     return Predictions(**{name: arrays[name] for name in STORED})
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+  """Formats results as an aligned text table, a row each.
+
+  Args:
+    rows: from a row's name to its metrics.
+  """
+  width = max(len(name) for name in rows)
+  lines = [" " * width + "".join(f"{column:>11}" for column in TABLE_COLUMNS)]
+  for name, row in rows.items():
+    values = "".join(f"{row[column]:11.3f}" for column in TABLE_COLUMNS)
+    lines.append(f"{name:<{width}}{values}")
+  return "\n".join(lines)

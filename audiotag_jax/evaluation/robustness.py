@@ -10,7 +10,8 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from audiotag_jax.data import perturb, splits
+from audiotag_jax.audio import perturb
+from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.evaluation import evaluate
 
 SNRS_DB = (20, 10, 0)
@@ -24,7 +25,7 @@ class Condition:
   """What is done to every recording of a split.
 
   Attributes:
-    perturbation: a function of data/perturb.py, or None to leave recordings alone.
+    perturbation: a function of audio/perturb.py, or None to leave recordings alone.
     max_s: the length that it cuts recordings to, or None if they keep theirs.
   """
 
@@ -39,7 +40,7 @@ class Condition:
       waveform, rate_hz, perturb.generator(fname)
     )
 
-  def shorten(self, clips: splits.ClipIndex, rate_hz: int) -> splits.ClipIndex:
+  def shorten(self, clips: ClipIndex, rate_hz: int) -> ClipIndex:
     """The clips, as long as they are once perturbed."""
     if self.max_s is None:
       return clips
@@ -83,13 +84,13 @@ def conditions() -> dict[str, Condition]:
 def measure(
   eval_step: Callable,
   variables: Any,
-  clips: splits.ClipIndex,
+  clips: ClipIndex,
   config: ml_collections.ConfigDict,
 ) -> dict[str, dict[str, float]]:
   """Scores a split under every condition.
 
   Args:
-    eval_step: `training.steps.eval_step`, pmapped.
+    eval_step: `eval_step.eval_step`, pmapped.
     variables: replicated `params` and `batch_stats`.
     clips: the clips.
     config: the config.

@@ -1,4 +1,4 @@
-"""Finished runs, as their workdirs hold them, and whether they can be compared."""
+"""Finished runs: what their workdirs hold, and whether they can be compared."""
 
 import dataclasses
 import functools
@@ -7,18 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+import ml_collections
 import numpy as np
 
+from audiotag_jax import config as config_lib
+from audiotag_jax import model_directory, parallel
+from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import report, thresholds
+from audiotag_jax.evaluation import learning_curves, thresholds
 from audiotag_jax.evaluation.results import Predictions, load_predictions
+from audiotag_jax.models.create import create_model
 
 FIXED_THRESHOLD = 0.5
 EVALUATE = "python -m audiotag_jax.main --mode=evaluate --config=… --workdir="
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class FinishedRun:
   """A finished run.
 
   Attributes:
@@ -48,9 +54,50 @@ class Run:
     }
 
   @property
-  def operating(self) -> str:
+  def operating_threshold(self) -> str:
     """The name of the threshold for all classes: the tuned one, if there is one."""
     return "fixed" if self.val is None else "global"
+
+  @functools.cached_property
+  def config(self) -> ml_collections.ConfigDict:
+    """The run's config, with the split and the threshold of its results.
+
+    Raises:
+      UserError: it has keys that this version of the code lacks.
+    """
+    config, path = config_lib.get_config(), self.workdir / workdir_lib.CONFIG
+    try:
+      # Lists become tuples where the base has tuples.
+      config.update(json.loads(path.read_text()))
+    except (AttributeError, KeyError, TypeError) as error:
+      reason = " ".join(str(error).split())
+      raise UserError(
+        f"{path} does not fit this version of the code: {reason}"
+      ) from error
+    config.evaluation.split = self.entry["split"]
+    config.evaluation.threshold = self.entry["threshold"]
+    return config
+
+  @functools.cached_property
+  def restored(self) -> tuple[nn.Module, dict[str, Any]]:
+    """The run's model, and the `params` and `batch_stats` that were evaluated.
+
+    Raises:
+      UserError: the config does not fit, or the workdir's model is not the one that
+        was evaluated.
+    """
+    directory = self.workdir / workdir_lib.MODEL
+    description, variables = model_directory.load_model(directory)
+    for key in ("step", "checkpoint"):
+      saved, evaluated = description.source.get(key), self.entry.get(key)
+      if saved != evaluated:
+        raise UserError(
+          f"{directory} is of {key} {saved}, but {workdir_lib.PERFORMANCE} of "
+          f"{evaluated}: evaluate the run again, with --mode=evaluate"
+        )
+    num_classes = len(description.class_names)
+    model = create_model(self.config, num_classes=num_classes, axis_name=parallel.AXIS)
+    return model, variables
 
   def read_json(self, name: str) -> dict[str, Any]:
     """A JSON file of the workdir; empty where there is none."""
@@ -60,12 +107,12 @@ class Run:
   @functools.cached_property
   def scalars(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What the run wrote for TensorBoard; empty where it trained nothing."""
-    if not any(self.workdir.glob("events.out.tfevents.*")):
+    if not any(self.workdir.glob(workdir_lib.EVENTS)):
       return {}
-    return report.read_scalars(self.workdir)
+    return learning_curves.read_scalars(self.workdir)
 
 
-def load_runs(workdirs: Sequence[Path]) -> list[Run]:
+def load_runs(workdirs: Sequence[Path]) -> list[FinishedRun]:
   """Loads the runs to compare.
 
   Raises:
@@ -79,33 +126,31 @@ def load_runs(workdirs: Sequence[Path]) -> list[Run]:
         f"{workdirs[names.index(name)]} and {workdirs[i]} are both named {name}: give "
         "each run once, and rename a folder if they are two runs"
       )
-  runs = [load_run(*pair) for pair in zip(names, workdirs, strict=True)]
+  runs = [load_run(workdir) for workdir in workdirs]
   for run in runs[1:]:
     check_comparable(runs[0], run)
   return runs
 
 
-def load_run(name: str, workdir: Path) -> Run:
+def load_run(workdir: Path) -> FinishedRun:
   """Loads a run; raises `UserError` where its results are not there."""
-  results = workdir / "results"
-  for path in (results / "performance.json", results / "predictions.npz"):
-    if not path.exists():
+  for file in (workdir_lib.PERFORMANCE, workdir_lib.PREDICTIONS):
+    if not (workdir / file).exists():
       raise UserError(
-        f"{workdir} holds no results/{path.name}: evaluate it first, with "
-        f"{EVALUATE}{workdir}"
+        f"{workdir} holds no {file}: evaluate it first, with {EVALUATE}{workdir}"
       )
-  (entry,) = json.loads((results / "performance.json").read_text()).values()
-  val_path = results / "val_predictions.npz"
-  return Run(
-    name=name,
+  (entry,) = json.loads((workdir / workdir_lib.PERFORMANCE).read_text()).values()
+  val_path = workdir / workdir_lib.VAL_PREDICTIONS
+  return FinishedRun(
+    name=workdir.resolve().name,
     workdir=workdir,
     entry=entry,
-    predictions=load_predictions(results / "predictions.npz"),
+    predictions=load_predictions(workdir / workdir_lib.PREDICTIONS),
     val=load_predictions(val_path) if val_path.exists() else None,
   )
 
 
-def check_comparable(first: Run, other: Run) -> None:
+def check_comparable(first: FinishedRun, other: FinishedRun) -> None:
   """Raises `UserError` unless two runs were scored on the same labelled clips."""
   difference = _difference(first, other)
   if difference:
@@ -116,7 +161,7 @@ def check_comparable(first: Run, other: Run) -> None:
     )
 
 
-def _difference(first: Run, other: Run) -> str:
+def _difference(first: FinishedRun, other: FinishedRun) -> str:
   """What keeps two runs from being compared, in words; empty if nothing does."""
   splits = first.entry["split"], other.entry["split"]
   if splits[0] != splits[1]:

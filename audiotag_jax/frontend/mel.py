@@ -1,6 +1,6 @@
 """What a log-mel spectrogram is: its parameters, window and mel matrix (numpy).
 
-`logmel_tf` computes it in the input pipeline, `logmel_jax` in a model. Nothing else
+`log_mel_tf` computes it in the input pipeline, `log_mel_jax` in a model. Nothing else
 defines a front-end, so two of them cannot disagree.
 """
 

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import importlib
 import itertools
-import json
 import logging
 import types
 import warnings
@@ -30,12 +29,11 @@ from jax.interpreters import partial_eval
 from tqdm import tqdm
 
 from audiotag_jax import files
-from audiotag_jax.errors import USE_ANOTHER_PYTHON, WITH_TENSORFLOW, UserError
-from audiotag_jax.frontend import logmel_jax, mel
-from audiotag_jax.inference import waveforms
+from audiotag_jax.audio import waveforms
+from audiotag_jax.errors import INSTALL_TENSORFLOW, WITH_TENSORFLOW, UserError
+from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.inference.tagger import Tagger
 
-INPUTS = ("waveform", "log_mel")
 OUTPUTS = ("embedding", "scores")
 # Least length of an input, in seconds.
 MIN_S = 1.0
@@ -98,8 +96,8 @@ def export(
   for name, path in tqdm(paths.items(), desc="exporting", unit="format", disable=None):
     with refusing(name):
       FORMATS[name].write(tagger, inputs, path)
-  text = json.dumps(_description(tagger, inputs), indent=2, ensure_ascii=False)
-  files.write_whole(directory / "export.json", lambda new: new.write_text(text + "\n"))
+  description = _description(tagger, inputs)
+  files.write_json(directory / "export.json", description, ensure_ascii=False)
   return paths
 
 
@@ -107,12 +105,12 @@ def _check_installed(library: str) -> None:
   try:
     importlib.import_module(library)
   except ImportError as error:
-    install = "pip install -e '.[export]'"
+    install = "pip install -e '.[export]' installs it"
     if library in WITH_TENSORFLOW:
-      install = USE_ANOTHER_PYTHON
+      install = INSTALL_TENSORFLOW
     raise UserError(
-      f"{library} is needed for this format: {install}, or leave the format out of "
-      "--formats"
+      f"this format needs {library} ({install}): leave the format out of --formats, "
+      "or install it"
     ) from error
 
 
@@ -163,7 +161,7 @@ def model_inputs(tagger: Tagger, waveform: np.ndarray, inputs: str) -> np.ndarra
   if inputs == "waveform":
     return waveform
   waveform = waveforms.normalize(waveform, tagger.normalize)
-  return np.asarray(logmel_jax.log_mel(waveform, tagger.front_end))
+  return np.asarray(log_mel_jax.log_mel(waveform, tagger.front_end))
 
 
 def _min_samples(front_end: mel.LogMelParams) -> int:
@@ -380,7 +378,7 @@ def _by_matrix_products(front_end: mel.LogMelParams) -> Callable[..., jax.Array]
   def intercept(next_fun: Callable, args: Any, kwargs: Any, context: Any) -> jax.Array:
     if context.method_name != "log_mel" or args[0].ndim != 2:
       return next_fun(*args, **kwargs)
-    return logmel_jax.log_mel(args[0], front_end, power)
+    return log_mel_jax.log_mel(args[0], front_end, power)
 
   return intercept
 

@@ -1,4 +1,4 @@
-"""A clip's own outputs from an input of a fixed length, which holds more than the clip.
+"""Masks padding, so that a padded input gives the clip's own outputs.
 
 A program is compiled for each length of input, so that clips of many lengths share a
 few. What an input holds beyond its clip would reach the clip's outputs through layers
@@ -45,14 +45,14 @@ def count_frames(model: nn.Module, variables: Any, num_samples: int) -> np.ndarr
   return np.array(counts, np.int32)
 
 
-def show(counts: jax.Array) -> Interceptor:
+def masked(counts: jax.Array) -> Interceptor:
   """Shows a model's layers no more frames than `count_frames` has counted.
 
   Args:
     counts: <int32>[layers].
 
   Returns:
-    What `flax.linen.intercept_methods` takes, for one call of the model.
+    An argument of `flax.linen.intercept_methods`, for one call of the model.
   """
   remaining = iter(counts)
   return _intercept(lambda x: jnp.arange(x.shape[1]) < next(remaining))

@@ -10,10 +10,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
+from audiotag_jax import workdir as workdir_lib
+from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
-from audiotag_jax.inference import cpu_convs, masking, waveforms
+from audiotag_jax.inference import cpu_convs, masking
 from audiotag_jax.models.create import create_described_model
 
 # The longest clips that a program takes, one each.
@@ -75,7 +77,7 @@ class Tagger:
   """
 
   def __init__(
-    self, description: checkpoint.ModelDescription, variables: dict[str, Any]
+    self, description: model_directory.ModelDescription, variables: dict[str, Any]
   ):
     """Takes what `checkpoint.load_model` returns; see `load`."""
     self.front_end = LogMelParams(**description.front_end)
@@ -102,14 +104,15 @@ class Tagger:
       UserError: there is no model, or it is not of this version of the code.
     """
     path = Path(path)
-    if not (path / "model.json").exists() and (path / "config.json").exists():
-      if not (path / "model").exists():
+    is_model = (path / workdir_lib.DESCRIPTION).exists()
+    if not is_model and (path / workdir_lib.CONFIG).exists():
+      if not (path / workdir_lib.MODEL).exists():
         raise UserError(
           f"{path} is a run without a model yet: it is written when the run is "
           "evaluated, with --mode=evaluate or at the end of training"
         )
-      path = path / "model"
-    return cls(*checkpoint.load_model(path))
+      path = path / workdir_lib.MODEL
+    return cls(*model_directory.load_model(path))
 
   @property
   def sample_rate_hz(self) -> int:
@@ -213,7 +216,7 @@ class Tagger:
     self, variables: dict[str, Any], x: jax.Array, counts: jax.Array
   ) -> dict[str, jax.Array]:
     with contextlib.ExitStack() as stack:
-      stack.enter_context(nn.intercept_methods(masking.show(counts)))
+      stack.enter_context(nn.intercept_methods(masking.masked(counts)))
       if jax.default_backend() == "cpu":
         stack.enter_context(nn.intercept_methods(cpu_convs.intercept))
       outputs = self.model.apply(variables, x, train=False)

@@ -9,10 +9,10 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from audiotag_jax import files
+from audiotag_jax.audio.waveforms import windows
 from audiotag_jax.errors import UserError
-from audiotag_jax.frontend import logmel_jax, mel
+from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.inference.tagger import Tagger
-from audiotag_jax.inference.waveforms import windows
 
 # More columns than these a picture does not show.
 MAX_COLUMNS = 2048
@@ -74,7 +74,7 @@ def log_mels(
     params: the front-end's parameters.
   """
   part_samples = PART_FRAMES * params.hop_samples
-  compute = jax.jit(lambda x: logmel_jax.log_mel(x, params))
+  compute = jax.jit(lambda x: log_mel_jax.log_mel(x, params))
   done = 0
   for start, samples, is_last in windows(
     blocks, part_samples, part_samples, params.hop_samples

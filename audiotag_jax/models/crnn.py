@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from audiotag_jax.frontend import logmel_jax, mel
+from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.models import layers
 
 
@@ -101,8 +101,8 @@ class CRNN(nn.Module):
     """Turns either kind of input into a log-mel <float32>[batch, frames, mels]."""
     if inputs.ndim != 2:
       return inputs
-    waveform = logmel_jax.pad_short(inputs, self.min_samples)
-    return logmel_jax.log_mel(waveform, self.front_end)
+    waveform = log_mel_jax.pad_short(inputs, self.min_samples)
+    return log_mel_jax.log_mel(waveform, self.front_end)
 
   def segment_outputs(
     self,

@@ -20,7 +20,7 @@ from audiotag_jax.models.panns_layers import (
 MAX_ATTENTION = 10.0
 
 
-class Cnn(PannsModel):
+class Cnn(PannsModel, kw_only=True):
   """Blocks of convolutions, each but CNN14's last with a pooling by two.
 
   Attributes:
@@ -31,10 +31,10 @@ class Cnn(PannsModel):
       segments' probabilities are pooled (decision level): "max", "mean", "attention".
   """
 
-  filters: Sequence[int] = (64, 128, 256, 512, 1024, 2048)
-  kernel_size: int = 3
-  convs_per_block: int = 2
-  pooling: str = "clip"
+  filters: Sequence[int]
+  kernel_size: int
+  convs_per_block: int
+  pooling: str
 
   @property
   def num_poolings(self) -> int:

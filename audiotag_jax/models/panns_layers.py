@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from audiotag_jax.errors import UserError
-from audiotag_jax.frontend import logmel_jax, mel
+from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.models import layers
 
 # What the reference draws its kernels from; its biases start at zero.
@@ -54,7 +54,7 @@ class PannsModel(nn.Module):
 
   num_classes: int
   front_end: mel.LogMelParams
-  embedding_dim: int = 2048
+  embedding_dim: int
   conv_dropout: float = 0.2
   dropout: float = 0.5
   spec_augment: layers.SpecAugment | None = None
@@ -102,8 +102,8 @@ class PannsModel(nn.Module):
       UserError: a log-mel has too few frames or another number of bands.
     """
     if inputs.ndim == 2:
-      inputs = logmel_jax.pad_short(inputs, self.min_samples)
-      return logmel_jax.log_mel(inputs, self.front_end)
+      inputs = log_mel_jax.pad_short(inputs, self.min_samples)
+      return log_mel_jax.log_mel(inputs, self.front_end)
     num_frames, num_mels = inputs.shape[1:]
     if num_mels != self.front_end.num_mels:
       raise UserError(
@@ -153,7 +153,7 @@ def take_waveform(inputs: jax.Array, min_samples: int) -> jax.Array:
       "the model takes waveforms [batch, samples] alone, "
       f"not inputs of shape {list(inputs.shape)}"
     )
-  return logmel_jax.pad_short(inputs, min_samples)[..., None]
+  return log_mel_jax.pad_short(inputs, min_samples)[..., None]
 
 
 class ConvBlock(nn.Module):

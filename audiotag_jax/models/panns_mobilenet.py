@@ -7,34 +7,17 @@ import jax
 
 from audiotag_jax.models import layers
 from audiotag_jax.models.panns_layers import Ops, PannsModel, avg_pool
-
-# (expansion, filters, pooling) of each separable block: Howard et al. (2017), table 1.
-V1_BLOCKS = (
-  (1, 64, 1),
-  (1, 128, 2),
-  (1, 128, 1),
-  (1, 256, 2),
-  (1, 256, 1),
-  (1, 512, 2),
-  *[(1, 512, 1)] * 5,
-  (1, 1024, 2),
-  (1, 1024, 1),
-)
-# Sandler et al. (2018), table 2, but with PANNs' poolings.
-V2_BLOCKS = (
-  (1, 16, 1),
-  *[(6, 24, 2), (6, 24, 1)],
-  *[(6, 32, 2), *[(6, 32, 1)] * 2],
-  *[(6, 64, 2), *[(6, 64, 1)] * 3],
-  *[(6, 96, 2), *[(6, 96, 1)] * 2],
-  *[(6, 160, 1)] * 3,
-  (6, 320, 1),
+from audiotag_jax.panns.architectures import (
+  MOBILENET_FIRST_FILTERS,
+  MOBILENET_LAST_FILTERS,
+  MOBILENET_V1_BLOCKS,
+  MOBILENET_V2_BLOCKS,
 )
 
 relu6 = partial(layers.clip, low=0.0, high=6.0)
 
 
-class MobileNet(PannsModel):
+class MobileNet(PannsModel, kw_only=True):
   """A convolution, then depthwise separable convolutions.
 
   Attributes:
@@ -42,8 +25,7 @@ class MobileNet(PannsModel):
       ReLU6, a last convolution and no dropout before `fc1`.
   """
 
-  inverted: bool = False
-  embedding_dim: int = 1024
+  inverted: bool
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
@@ -52,15 +34,15 @@ class MobileNet(PannsModel):
     activation = relu6 if self.inverted else nn.relu
     x = self.log_mel(inputs)
     x = self.normalize(x, ops, train)
-    x = ops.conv(32, (3, 3), padding=1, name="conv_first")(x)
+    x = ops.conv(MOBILENET_FIRST_FILTERS, (3, 3), padding=1, name="conv_first")(x)
     x = activation(ops.norm(name="bn_first")(avg_pool(x, (2, 2))))
-    blocks = V2_BLOCKS if self.inverted else V1_BLOCKS
+    blocks = MOBILENET_V2_BLOCKS if self.inverted else MOBILENET_V1_BLOCKS
     for i, (expansion, filters, pool) in enumerate(blocks, 1):
       x = SeparableBlock(
         filters, ops, pool, expansion, self.inverted, name=f"block{i}"
       )(x)
     if self.inverted:
-      x = ops.conv(1280, (1, 1), name="conv_last")(x)
+      x = ops.conv(MOBILENET_LAST_FILTERS, (1, 1), name="conv_last")(x)
       x = activation(ops.norm(name="bn_last")(x))
     return self.clip_outputs(x, ops)
 

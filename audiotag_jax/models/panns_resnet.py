@@ -13,12 +13,17 @@ from audiotag_jax.models.panns_layers import (
   max_pool,
   take_waveform,
 )
+from audiotag_jax.panns.architectures import (
+  RES1DNET_FILTERS,
+  RESNET_FILTERS,
+  RESNET_LAST_FILTERS,
+)
 
 # Share of activations dropped inside each residual block.
 BLOCK_DROPOUT = 0.1
 
 
-class ResNet(PannsModel):
+class ResNet(PannsModel, kw_only=True):
   """A convolution block, residual blocks, a convolution block.
 
   Attributes:
@@ -28,8 +33,8 @@ class ResNet(PannsModel):
     block_dropout: share of activations dropped inside each residual block.
   """
 
-  depths: Sequence[int] = (2, 2, 2, 2)
-  bottleneck: bool = False
+  depths: Sequence[int]
+  bottleneck: bool
   block_dropout: float = BLOCK_DROPOUT
 
   @nn.compact
@@ -39,12 +44,12 @@ class ResNet(PannsModel):
     drop = ops.drop(self.conv_dropout)
     x = self.log_mel(inputs)
     x = self.normalize(x, ops, train)
-    x = ConvBlock(64, ops, name="conv_block1")(x)
+    x = ConvBlock(RESNET_FILTERS[0], ops, name="conv_block1")(x)
     x = drop(avg_pool(x, (2, 2)))
     for stage, depth in enumerate(self.depths, 1):
       for i in range(depth):
         x = ResidualBlock(
-          filters=64 * 2 ** (stage - 1),
+          filters=RESNET_FILTERS[stage - 1],
           ops=ops,
           dropout=self.block_dropout,
           pool=(2, 2) if stage > 1 and i == 0 else (1, 1),
@@ -52,11 +57,11 @@ class ResNet(PannsModel):
           name=f"layer{stage}_{i}",
         )(x)
     x = drop(avg_pool(x, (2, 2)))
-    x = drop(ConvBlock(2048, ops, name="conv_block_after1")(x))
+    x = drop(ConvBlock(RESNET_LAST_FILTERS, ops, name="conv_block_after1")(x))
     return self.clip_outputs(x, ops)
 
 
-class Res1dNet(PannsModel):
+class Res1dNet(PannsModel, kw_only=True):
   """A strided convolution over the waveform, then residual blocks.
 
   Attributes:
@@ -64,7 +69,7 @@ class Res1dNet(PannsModel):
     block_dropout: share of activations dropped inside each residual block.
   """
 
-  depths: Sequence[int] = (2, 2, 2, 2, 2, 2, 2)
+  depths: Sequence[int]
   block_dropout: float = BLOCK_DROPOUT
 
   @property
@@ -77,9 +82,9 @@ class Res1dNet(PannsModel):
     """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
     ops = self.ops(train)
     x = take_waveform(inputs, self.min_samples)
-    x = ops.conv(64, (11,), strides=5, padding=[(5, 5)], name="conv0")(x)
+    filters = RES1DNET_FILTERS
+    x = ops.conv(filters[0], (11,), strides=5, padding=[(5, 5)], name="conv0")(x)
     x = ops.norm(name="bn0")(x)
-    filters = (64, 128, 256, 512, 1024, 1024, 2048)
     for stage, depth in enumerate(self.depths, 1):
       for i in range(depth):
         x = ResidualBlock(

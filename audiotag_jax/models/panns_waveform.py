@@ -12,9 +12,10 @@ from audiotag_jax.models.panns_layers import (
   max_pool,
   take_waveform,
 )
+from audiotag_jax.panns.architectures import DAINET_FILTERS
 
 
-class LeeNet(PannsModel):
+class LeeNet(PannsModel, kw_only=True):
   """Sample-level convolutions: Lee et al. (2017), and a deeper one.
 
   Attributes:
@@ -23,11 +24,9 @@ class LeeNet(PannsModel):
     pool_last: whether the last block pools as those before it do.
   """
 
-  filters: Sequence[int] = (64, 64, 64, 128, 128, 128, 128, 128, 256)
-  convs_per_block: int = 1
-  pool_last: bool = True
-  embedding_dim: int = 512
-  conv_dropout: float = 0.0
+  filters: Sequence[int]
+  convs_per_block: int
+  pool_last: bool
 
   @property
   def min_samples(self) -> int:
@@ -63,8 +62,6 @@ class LeeNet(PannsModel):
 class DaiNet(PannsModel):
   """A long strided convolution, then residual blocks of four: Dai et al. (2017)."""
 
-  embedding_dim: int = 512
-
   @property
   def min_samples(self) -> int:
     """80 samples, strides of 4, and three poolings by 4."""
@@ -75,11 +72,11 @@ class DaiNet(PannsModel):
     """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
     ops = self.ops(train)
     x = take_waveform(inputs, self.min_samples)
-    x = ops.conv(64, (80,), strides=4, padding="VALID", name="conv0")(x)
+    x = ops.conv(DAINET_FILTERS[0], (80,), strides=4, padding="VALID", name="conv0")(x)
     x = ops.norm(name="bn0")(x)
-    for i, filters in enumerate((64, 128, 256, 512), 1):
+    for i, filters in enumerate(DAINET_FILTERS, 1):
       x = DaiNetBlock(filters, ops, name=f"conv_block{i}")(x)
-      if i < 4:
+      if i < len(DAINET_FILTERS):
         x = max_pool(x, 4)
     return self.clip_outputs(x, ops)
 

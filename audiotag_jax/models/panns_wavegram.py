@@ -12,9 +12,14 @@ from audiotag_jax.models.panns_layers import (
   max_pool,
   take_waveform,
 )
+from audiotag_jax.panns.architectures import (
+  CNN14,
+  WAVEGRAM_CHANNELS,
+  WAVEGRAM_FILTERS,
+)
 
 
-class WavegramCnn(PannsModel):
+class WavegramCnn(PannsModel, kw_only=True):
   """CNN14 on a wavegram, or on a wavegram beside the log-mel's first block.
 
   Attributes:
@@ -23,8 +28,8 @@ class WavegramCnn(PannsModel):
     wavegram_bands: what the wavegram has for frequency bands.
   """
 
-  with_log_mel: bool = True
-  wavegram_bands: int = 32
+  with_log_mel: bool
+  wavegram_bands: int
 
   @property
   def min_samples(self) -> int:
@@ -45,23 +50,26 @@ class WavegramCnn(PannsModel):
       num_frames = min(x.shape[1], y.shape[1])
       x = jnp.concatenate([y[:, :num_frames], x[:, :num_frames]], axis=-1)
     x = drop(x)
-    for i, filters in enumerate((128, 256, 512, 1024, 2048), 2):
+    for i, filters in enumerate(CNN14["filters"][1:], 2):
       x = ConvBlock(filters, ops, name=f"conv_block{i}")(x)
       x = drop(avg_pool(x, (2, 2)) if i < 6 else x)
     return self.clip_outputs(x, ops)
 
   def wavegram(self, waveform: jax.Array, ops: Ops) -> jax.Array:
     """Maps <float32>[batch, samples, 1] to <float>[batch, frames, bands, 64]."""
-    x = ops.conv(64, (11,), strides=5, padding=5, name="pre_conv0")(waveform)
+    first, *filters = WAVEGRAM_FILTERS
+    x = ops.conv(first, (11,), strides=5, padding=5, name="pre_conv0")(waveform)
     x = nn.relu(ops.norm(name="pre_bn0")(x))
-    for i, filters in enumerate((64, 128, 4 * self.wavegram_bands), 1):
-      block = ConvBlock(filters, ops, (3,), dilations=(1, 2), name=f"pre_block{i}")
+    filters.append(WAVEGRAM_CHANNELS * self.wavegram_bands)
+    for i, size in enumerate(filters, 1):
+      block = ConvBlock(size, ops, (3,), dilations=(1, 2), name=f"pre_block{i}")
       x = max_pool(block(x), 4)
-    x = x.reshape(*x.shape[:2], 4, self.wavegram_bands).swapaxes(2, 3)
-    return avg_pool(ConvBlock(64, ops, name="pre_block4")(x), (2, 1))
+    x = x.reshape(*x.shape[:2], WAVEGRAM_CHANNELS, self.wavegram_bands).swapaxes(2, 3)
+    block = ConvBlock(CNN14["filters"][0], ops, name="pre_block4")
+    return avg_pool(block(x), (2, 1))
 
   def first_block(self, waveform: jax.Array, *, train: bool) -> jax.Array:
     """Maps <float32>[batch, samples] to <float>[batch, frames, mels, 64]."""
     ops = self.ops(train)
     x = self.normalize(self.log_mel(waveform), ops, train)
-    return avg_pool(ConvBlock(64, ops, name="conv_block1")(x), (2, 2))
+    return avg_pool(ConvBlock(CNN14["filters"][0], ops, name="conv_block1")(x), (2, 2))

@@ -7,6 +7,7 @@ import numpy as np
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.panns import tables
+from audiotag_jax.panns.architectures import CNN_BLOCKS
 
 # Faults that an error message lists.
 MAX_SHOWN = 20
@@ -33,7 +34,7 @@ def recognize(shapes: Shapes) -> list[str]:
   """Returns the architectures that a state_dict fits, the likeliest first.
 
   Cnn14 and its DecisionLevelMax and -Avg have the same entries. What fits none may be
-  one of `tables.CNN_BLOCKS` with other widths.
+  one of `architectures.CNN_BLOCKS` with other widths.
 
   Raises:
     UserError: it fits none; the message says what sets it apart from the nearest.
@@ -43,7 +44,7 @@ def recognize(shapes: Shapes) -> list[str]:
     name: find_faults(shapes, table(classes)) for name, table in tables.TABLES.items()
   }
   names = [name for name, found in faults.items() if not found]
-  names = names or [name for name in tables.CNN_BLOCKS if find_widths(shapes, name)]
+  names = names or [name for name in CNN_BLOCKS if find_widths(shapes, name)]
   if not names:
     nearest = min(faults, key=lambda name: len(faults[name]))
     raise UserError(
@@ -54,11 +55,11 @@ def recognize(shapes: Shapes) -> list[str]:
 
 
 def find_widths(shapes: Shapes, name: str) -> dict[str, Any]:
-  """Returns the `tables.WIDTHS` of a state_dict that are not the architecture's own.
+  """Returns the `WIDTHS` of a state_dict that are not the architecture's own.
 
   They are empty if it has the architecture's own, or would not fit with others.
   """
-  classes, num_blocks = num_classes(shapes), tables.CNN_BLOCKS.get(name, 0)
+  classes, num_blocks = num_classes(shapes), CNN_BLOCKS.get(name, 0)
   keys = [f"conv_block{i}.conv1.weight" for i in range(1, num_blocks + 1)]
   keys.append("fc1.weight")
   if not num_blocks or not all(shapes.get(key) for key in keys):

@@ -1,13 +1,28 @@
 """Which entry of a PANNs PyTorch state_dict is which parameter of ours.
 
-A table is a list of `Entry`s in the state_dict's order. Each architecture's follows
-from the sizes of its layers, which stand here once more than in `models`: tests hold
-the two against each other and against the reference's own state_dicts.
+A table is a list of `Entry`s in the state_dict's order. It follows from a row of
+`architectures`; tests compare the tables with the modules' variables and with the
+reference's own state_dicts.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from audiotag_jax.panns.architectures import (
+  ARCHITECTURES,
+  CNN14,
+  DAINET_FILTERS,
+  MOBILENET_FIRST_FILTERS,
+  MOBILENET_LAST_FILTERS,
+  MOBILENET_V1_BLOCKS,
+  MOBILENET_V2_BLOCKS,
+  RES1DNET_FILTERS,
+  RESNET_FILTERS,
+  RESNET_LAST_FILTERS,
+  WAVEGRAM_CHANNELS,
+  WAVEGRAM_FILTERS,
+)
 
 
 class Entry(NamedTuple):
@@ -16,8 +31,8 @@ class Entry(NamedTuple):
   Attributes:
     key: its PyTorch key.
     shape: its PyTorch shape.
-    path: where the parameter lies in Flax, collection first; empty for what has no
-      place there: `fixed` matrices and `counter`s.
+    path: where the parameter is in Flax, collection first; empty for what has no place
+      there: `fixed` matrices and `counter`s.
     kind: "kernel" (a convolution's or a linear layer's), "vector" (as it is),
       "counter" (BatchNorm's num_batches_tracked) or "fixed" (STFT and mel matrices).
   """
@@ -29,6 +44,7 @@ class Entry(NamedTuple):
 
 
 Table = list[Entry]
+Fields = Mapping[str, Any]
 
 
 def _params(path: str, leaf: str) -> tuple[str, ...]:
@@ -82,14 +98,16 @@ def _conv_block(name: str, size_in: int, size: int) -> Table:
   return _block(name, name, (size_in, size, size), [(3, 3), (3, 3)])
 
 
-def _front_end(fft_samples: int, num_mels: int) -> Table:
-  """torchlibrosa's fixed matrices."""
+def _stem(front_end: Fields) -> Table:
+  """torchlibrosa's fixed matrices, and the norm over the mel bands."""
+  fft_samples, num_mels = front_end["fft_samples"], front_end["num_mels"]
   bins = fft_samples // 2 + 1
   stft = "spectrogram_extractor.stft"
   return [
     Entry(f"{stft}.conv_real.weight", (bins, 1, fft_samples), (), "fixed"),
     Entry(f"{stft}.conv_imag.weight", (bins, 1, fft_samples), (), "fixed"),
     Entry("logmel_extractor.melW", (bins, num_mels), (), "fixed"),
+    *_norm("bn0", "bn0", num_mels),
   ]
 
 
@@ -98,23 +116,16 @@ def _head(num_classes: int, features: int, embedding_dim: int) -> Table:
   return fc1 + _dense("fc_audioset", "fc_audioset", num_classes, embedding_dim)
 
 
-def _cnn(
-  num_classes: int,
-  filters: Sequence[int] = (64, 128, 256, 512, 1024, 2048),
-  windows: Sequence[tuple[int, int]] = ((3, 3), (3, 3)),
-  embedding_dim: int = 2048,
-  fft_samples: int = 1024,
-  num_mels: int = 64,
-  attention: bool = False,
-) -> Table:
+def _cnn(num_classes: int, fields: Fields, front_end: Fields) -> Table:
   """Cnn6, Cnn10, Cnn14."""
-  table = _front_end(fft_samples, num_mels) + _norm("bn0", "bn0", num_mels)
-  size = 1
-  for i, size_out in enumerate(filters, 1):
+  embedding_dim = fields["embedding_dim"]
+  windows = [(fields["kernel_size"],) * 2] * fields["convs_per_block"]
+  table, size = _stem(front_end), 1
+  for i, size_out in enumerate(fields["filters"], 1):
     sizes = (size, *(size_out for _ in windows))
     table += _block(f"conv_block{i}", f"conv_block{i}", sizes, windows)
     size = size_out
-  if not attention:
+  if fields["pooling"] != "attention":
     return table + _head(num_classes, size, embedding_dim)
   table += _dense("fc1", "fc1", embedding_dim, size)
   for name in ("att", "cla"):
@@ -150,38 +161,28 @@ def _residual_stages(
   return table
 
 
-def _resnet(
-  num_classes: int, depths: Sequence[int] = (3, 4, 6, 3), bottleneck: bool = False
-) -> Table:
+def _resnet(num_classes: int, fields: Fields, front_end: Fields) -> Table:
   """ResNet22, ResNet38, ResNet54."""
-  filters = (64, 128, 256, 512)
+  filters, bottleneck = RESNET_FILTERS, fields["bottleneck"]
+  last = 4 * filters[-1] if bottleneck else filters[-1]
   return [
-    *_front_end(1024, 64),
-    *_norm("bn0", "bn0", 64),
-    *_conv_block("conv_block1", 1, 64),
-    *_residual_stages(filters, depths, over_time=False, bottleneck=bottleneck),
-    *_conv_block("conv_block_after1", 2048 if bottleneck else 512, 2048),
-    *_head(num_classes, 2048, 2048),
+    *_stem(front_end),
+    *_conv_block("conv_block1", 1, filters[0]),
+    *_residual_stages(filters, fields["depths"], False, bottleneck),
+    *_conv_block("conv_block_after1", last, RESNET_LAST_FILTERS),
+    *_head(num_classes, RESNET_LAST_FILTERS, fields["embedding_dim"]),
   ]
 
 
-def _res1dnet(num_classes: int, depths: Sequence[int]) -> Table:
+def _res1dnet(num_classes: int, fields: Fields, front_end: Fields) -> Table:
   """Res1dNet31, Res1dNet51."""
-  filters = (64, 128, 256, 512, 1024, 1024, 2048)
+  del front_end
+  filters = RES1DNET_FILTERS
   return [
-    *_kernel("conv0", "conv0", 64, 1, 11),
-    *_norm("bn0", "bn0", 64),
-    *_residual_stages(filters, depths, over_time=True, bottleneck=False),
-    *_head(num_classes, 2048, 2048),
-  ]
-
-
-def _mobilenet_stem() -> Table:
-  return [
-    *_front_end(1024, 64),
-    *_norm("bn0", "bn0", 64),
-    *_kernel("features.0.0", "conv_first", 32, 1, 3, 3),
-    *_norm("features.0.2", "bn_first", 32),
+    *_kernel("conv0", "conv0", filters[0], 1, 11),
+    *_norm("bn0", "bn0", filters[0]),
+    *_residual_stages(filters, fields["depths"], over_time=True, bottleneck=False),
+    *_head(num_classes, filters[-1], fields["embedding_dim"]),
   ]
 
 
@@ -198,121 +199,101 @@ def _separable(key: str, path: str, first: int, size_in: int, size: int) -> Tabl
   ]
 
 
-def _mobilenet_v1(num_classes: int) -> Table:
-  sizes = (32, 64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)
-  table = _mobilenet_stem()
-  for i in range(1, len(sizes)):
-    table += _separable(f"features.{i}", f"block{i}", 0, sizes[i - 1], sizes[i])
-  return table + _head(num_classes, 1024, 1024)
-
-
-def _mobilenet_v2(num_classes: int) -> Table:
-  sizes = (16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320)
-  table, size = _mobilenet_stem(), 32
-  for i, size_out in enumerate(sizes, 1):
-    key, path = f"features.{i}.conv", f"block{i}"
-    if i == 1:  # the only block without an expansion
-      table += _separable(key, path, 0, size, size_out)
-    else:
-      table += _kernel(f"{key}.0", f"{path}/expand", 6 * size, size, 1, 1)
-      table += _norm(f"{key}.1", f"{path}/bn_expand", 6 * size)
-      table += _separable(key, path, 3, 6 * size, size_out)
+def _mobilenet(num_classes: int, fields: Fields, front_end: Fields) -> Table:
+  """MobileNetV1, MobileNetV2."""
+  inverted, size = fields["inverted"], MOBILENET_FIRST_FILTERS
+  table = [
+    *_stem(front_end),
+    *_kernel("features.0.0", "conv_first", size, 1, 3, 3),
+    *_norm("features.0.2", "bn_first", size),
+  ]
+  blocks = MOBILENET_V2_BLOCKS if inverted else MOBILENET_V1_BLOCKS
+  for i, (expansion, size_out, _) in enumerate(blocks, 1):
+    key, path = f"features.{i}.conv" if inverted else f"features.{i}", f"block{i}"
+    if expansion > 1:
+      table += _kernel(f"{key}.0", f"{path}/expand", expansion * size, size, 1, 1)
+      table += _norm(f"{key}.1", f"{path}/bn_expand", expansion * size)
+    first = 3 if expansion > 1 else 0
+    table += _separable(key, path, first, expansion * size, size_out)
     size = size_out
-  last = f"features.{len(sizes) + 1}"
-  table += _kernel(f"{last}.0", "conv_last", 1280, size, 1, 1)
-  table += _norm(f"{last}.1", "bn_last", 1280)
-  return table + _head(num_classes, 1280, 1024)
+  if inverted:
+    last, size_in, size = f"features.{len(blocks) + 1}", size, MOBILENET_LAST_FILTERS
+    table += _kernel(f"{last}.0", "conv_last", size, size_in, 1, 1)
+    table += _norm(f"{last}.1", "bn_last", size)
+  return table + _head(num_classes, size, fields["embedding_dim"])
 
 
-def _leenet(
-  num_classes: int, filters: Sequence[int], convs: int, embedding_dim: int
-) -> Table:
+def _leenet(num_classes: int, fields: Fields, front_end: Fields) -> Table:
   """LeeNet11, LeeNet24."""
-  table, size = [], 1
-  for i, size_out in enumerate(filters, 1):
+  del front_end
+  table, size, convs = [], 1, fields["convs_per_block"]
+  for i, size_out in enumerate(fields["filters"], 1):
     name, sizes = f"conv_block{i}", (size, *[size_out] * convs)
     table += _block(name, name, sizes, [(3,)] * convs)
     size = size_out
-  return table + _head(num_classes, size, embedding_dim)
+  return table + _head(num_classes, size, fields["embedding_dim"])
 
 
-def _dainet(num_classes: int) -> Table:
+def _dainet(num_classes: int, fields: Fields, front_end: Fields) -> Table:
   """DaiNet19."""
-  table = _kernel("conv0", "conv0", 64, 1, 80) + _norm("bn0", "bn0", 64)
-  size = 64
-  for i, size_out in enumerate((64, 128, 256, 512), 1):
+  del front_end
+  size = DAINET_FILTERS[0]
+  table = _kernel("conv0", "conv0", size, 1, 80) + _norm("bn0", "bn0", size)
+  for i, size_out in enumerate(DAINET_FILTERS, 1):
     key = f"conv_block{i}"
     block = _block(key, key, (size, *[size_out] * 4), [(3,)] * 4)
-    # The projection lies between the convolutions and the norms.
+    # The projection is stored between the convolutions and the norms.
     shape = (size_out, size, 1)
     block[4:4] = _kernel(f"{key}.downsample", f"{key}/downsample", *shape)
     table += block
     table += _norm(f"{key}.bn_downsample", f"{key}/bn_downsample", size_out)
     size = size_out
-  return table + _head(num_classes, 512, 512)
+  return table + _head(num_classes, size, fields["embedding_dim"])
 
 
-def _wavegram(num_classes: int, bands: int, num_mels: int, with_log_mel: bool) -> Table:
+def _wavegram(num_classes: int, fields: Fields, front_end: Fields) -> Table:
   """CNN14 with a wavegram in front of its second block."""
-  table = _kernel("pre_conv0", "pre_conv0", 64, 1, 11)
-  table += _norm("pre_bn0", "pre_bn0", 64)
-  sizes = (64, 64, 128, 4 * bands)
-  for i in range(1, 4):
+  sizes = (*WAVEGRAM_FILTERS, WAVEGRAM_CHANNELS * fields["wavegram_bands"])
+  first, second, *_ = CNN14["filters"]
+  table = _kernel("pre_conv0", "pre_conv0", sizes[0], 1, 11)
+  table += _norm("pre_bn0", "pre_bn0", sizes[0])
+  for i in range(1, len(sizes)):
     name = f"pre_block{i}"
     table += _block(name, name, (sizes[i - 1], sizes[i], sizes[i]), [(3,), (3,)])
-  table += _conv_block("pre_block4", 4, 64)
-  cnn = _cnn(num_classes, num_mels=num_mels)
-  if not with_log_mel:
+  table += _conv_block("pre_block4", WAVEGRAM_CHANNELS, first)
+  cnn = _cnn(num_classes, CNN14 | fields, front_end)
+  if not fields["with_log_mel"]:
     return table + [entry for entry in cnn if entry.kind != "fixed"]
-  wider = "conv_block2.conv1.weight"
+  # The wavegram and the log-mel's first block are joined.
+  joined = "conv_block2.conv1.weight"
   return table + [
-    entry._replace(shape=(128, 128, 3, 3)) if entry.key == wider else entry
+    entry._replace(shape=(second, 2 * first, 3, 3)) if entry.key == joined else entry
     for entry in cnn
   ]
 
 
-# The architectures that are also made with other widths than their own, and how many
-# blocks they have.
-CNN_BLOCKS = {"Cnn6": 4, "Cnn10": 4, "Cnn14": 6}
-# Their widths, as fields of the module and arguments of the table.
-WIDTHS = ("filters", "embedding_dim")
-
-_SMALL = {"filters": (64, 128, 256, 512), "embedding_dim": 512}
-_LEENET11 = ((64, 64, 64, 128, 128, 128, 128, 128, 256), 1, 512)
-_LEENET24 = ((64, 96, 128, 128, 256, 256, 512, 512, 1024), 2, 1024)
-# name: the table for a number of classes. Where a state_dict fits several, the first
-# of them is the likeliest.
-TABLES = {
-  "Cnn6": functools.partial(_cnn, windows=((5, 5),), **_SMALL),
-  "Cnn10": functools.partial(_cnn, **_SMALL),
-  "Cnn14": _cnn,
-  "Cnn14_16k": functools.partial(_cnn, fft_samples=512),
-  "Cnn14_8k": functools.partial(_cnn, fft_samples=256),
-  "Cnn14_mel32": functools.partial(_cnn, num_mels=32),
-  "Cnn14_mel128": functools.partial(_cnn, num_mels=128),
-  "Cnn14_emb32": functools.partial(_cnn, embedding_dim=32),
-  "Cnn14_emb128": functools.partial(_cnn, embedding_dim=128),
-  "Cnn14_emb512": functools.partial(_cnn, embedding_dim=512),
-  "Cnn14_DecisionLevelMax": _cnn,
-  "Cnn14_DecisionLevelAvg": _cnn,
-  "Cnn14_DecisionLevelAtt": functools.partial(_cnn, attention=True),
-  "ResNet22": functools.partial(_resnet, depths=(2, 2, 2, 2)),
-  "ResNet38": _resnet,
-  "ResNet54": functools.partial(_resnet, bottleneck=True),
-  "MobileNetV1": _mobilenet_v1,
-  "MobileNetV2": _mobilenet_v2,
-  "LeeNet11": lambda num_classes: _leenet(num_classes, *_LEENET11),
-  "LeeNet24": lambda num_classes: _leenet(num_classes, *_LEENET24),
-  "DaiNet19": _dainet,
-  "Res1dNet31": functools.partial(_res1dnet, depths=(2,) * 7),
-  "Res1dNet51": functools.partial(_res1dnet, depths=(2, 3, 4, 6, 4, 3, 2)),
-  "Wavegram_Cnn14": functools.partial(
-    _wavegram, bands=32, num_mels=64, with_log_mel=False
-  ),
-  "Wavegram_Logmel_Cnn14": functools.partial(
-    _wavegram, bands=32, num_mels=64, with_log_mel=True
-  ),
-  "Wavegram_Logmel128_Cnn14": functools.partial(
-    _wavegram, bands=64, num_mels=128, with_log_mel=True
-  ),
+FAMILIES = {
+  "cnn": _cnn,
+  "resnet": _resnet,
+  "res1dnet": _res1dnet,
+  "mobilenet": _mobilenet,
+  "leenet": _leenet,
+  "dainet": _dainet,
+  "wavegram": _wavegram,
 }
+
+
+def create_table(name: str, num_classes: int, **fields: Any) -> Table:
+  """Returns the table of an architecture.
+
+  Args:
+    name: a key of `architectures.ARCHITECTURES`.
+    num_classes: number of classes.
+    **fields: fields that differ from the architecture's: `architectures.WIDTHS`.
+  """
+  row = ARCHITECTURES[name]
+  return FAMILIES[row.family](num_classes, row.fields | fields, row.front_end)
+
+
+# name: the table for a number of classes.
+TABLES = {name: functools.partial(create_table, name) for name in ARCHITECTURES}

@@ -1,4 +1,4 @@
-"""One step of training, one of evaluation: pure functions, for pmap."""
+"""One step of training: a pure function, for pmap."""
 
 import functools
 import operator
@@ -13,8 +13,8 @@ import ml_collections
 import numpy as np
 import optax
 
-from audiotag_jax.data import augment as augment_lib
-from audiotag_jax.models import layers
+from audiotag_jax.evaluation.eval_step import in_float32
+from audiotag_jax.training import augment as augment_lib
 from audiotag_jax.training import losses, optim
 
 
@@ -137,7 +137,7 @@ def train_step(
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
   augment_key, *keys = jax.random.split(key, 1 + accumulation_steps)
-  batch = augment(augment_key, _in_float32(batch))
+  batch = augment(augment_key, in_float32(batch))
 
   def loss_fn(params, batch_stats, part, key):
     params = {
@@ -176,16 +176,11 @@ def train_step(
   }
   params = optax.apply_updates(state.params, updates)
   new = {"params": params, "batch_stats": batch_stats}
-  ema = _moved(state.ema, new, ema_decay, state.step) if state.ema else {}
+  ema = _update_ema(state.ema, new, ema_decay, state.step) if state.ema else {}
   return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
 
-def _in_float32(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Cached log-mels are float16 up to here: half as many bytes to the device."""
-  return batch | {"inputs": layers.at_least_float32(batch["inputs"])}
-
-
-def _moved(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
+def _update_ema(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
   """A moving average after one more step.
 
   It is young at first, and so leans less on what it has seen: the decay of step t is at
@@ -193,24 +188,3 @@ def _moved(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
   """
   decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
   return jax.tree.map(lambda x, y: decay * x + (1.0 - decay) * y, ema, new)
-
-
-def eval_step(
-  variables: dict[str, Any], batch: dict[str, jax.Array], *, model: nn.Module
-) -> dict[str, jax.Array]:
-  """Scores each device's share of a batch.
-
-  Args:
-    variables: `params` and `batch_stats`.
-    batch: `inputs` and `labels` as in training, and whatever else says which clip a
-      row is of; it is handed back.
-    model: the model.
-
-  Returns:
-    `scores` <float32>[batch, classes] in [0, 1], `loss` <float32>[batch], and the
-    rest of the batch.
-  """
-  batch = _in_float32(batch)
-  logits = model.apply(variables, batch.pop("inputs"), train=False)["logits"]
-  loss = losses.binary_cross_entropy(logits, batch.pop("labels"))
-  return batch | {"scores": nn.sigmoid(logits), "loss": loss}

@@ -13,8 +13,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import builder, fsd50k, input_pipeline, manifest, prepare, splits
-from audiotag_jax.data.source import Clip, Rejected
+from audiotag_jax.data import builder, input_pipeline
+from audiotag_jax.data import dataset as dataset_lib
+from audiotag_jax.data.clips import read_index
+from audiotag_jax.data.sources import fsd50k, manifest
+from audiotag_jax.data.sources.source import Clip, Rejected
 from audiotag_jax.errors import UserError
 
 
@@ -66,7 +69,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
   whole = contents(prepare_set(fsd50k_dir, tmp_path / "whole").folder)
   monkeypatch.setattr(builder, "SHARD_CLIPS", 4)
   in_shards = contents(prepare_set(fsd50k_dir, tmp_path / "in_shards").folder)
-  decode, decoded = builder.audio_io.read_audio, []
+  decode, decoded = builder.audio_files.read_audio, []
 
   def die_at_the_tenth(audio, *args):
     decoded.append(audio.name)
@@ -75,7 +78,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
     return decode(audio, *args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(builder.audio_io, "read_audio", die_at_the_tenth)
+    patch.setattr(builder.audio_files, "read_audio", die_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):
       prepare_set(fsd50k_dir, tmp_path / "killed")
   assert not list((tmp_path / "killed").rglob("dataset_info.json"))
@@ -85,7 +88,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
     return decode(audio, *args)
 
   decoded.clear()
-  monkeypatch.setattr(builder.audio_io, "read_audio", count)
+  monkeypatch.setattr(builder.audio_files, "read_audio", count)
   assert contents(prepare_set(fsd50k_dir, tmp_path / "killed").folder) == in_shards
   # The two shards of four that were whole are not decoded again.
   assert len(decoded) == 25 - 8
@@ -117,7 +120,7 @@ def test_beam_writes_what_the_local_path_writes(fsd50k_dir, tmp_path, monkeypatc
 
 def test_tf_data_reads_the_shards_as_tfrecord(fsd50k_dir, tmp_path):
   folder = prepare_set(fsd50k_dir, tmp_path / "data").folder
-  index, _ = splits.load_clips(folder)
+  index, _ = read_index(folder)
   paths = list(index.records.paths)
   assert [record.numpy() for record in tf.data.TFRecordDataset(paths)] == index.read(
     np.arange(25)
@@ -142,7 +145,7 @@ def test_data_in_a_bucket_is_prepared_and_read_there(fsd50k_dir, tmp_path, bucke
     config.data.data_dir = (
       "gs://bucket/data" if root.startswith("gs") else str(tmp_path / "data")
     )
-    clips = prepare.load_splits(config)["train"]
+    clips = dataset_lib.load_splits(config)["train"]
     batches.append(
       list(
         input_pipeline.train_batches(

@@ -7,15 +7,11 @@ import soundfile
 from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import (
-  builder,
-  fsd50k,
-  input_pipeline,
-  log_mels,
-  sampling,
-  splits,
-)
-from audiotag_jax.frontend import logmel_tf, mel
+from audiotag_jax.audio.waveforms import INT16_SCALE
+from audiotag_jax.data import builder, input_pipeline, log_mel_cache, sampling, splits
+from audiotag_jax.data.clips import normalize, read_index, read_waveform
+from audiotag_jax.data.sources import fsd50k
+from audiotag_jax.frontend import log_mel_tf, mel
 
 ONE_PROCESS = input_pipeline.Process()
 
@@ -28,7 +24,7 @@ def clips(fsd50k_dir, tmp_path):
     sample_rate_hz=8_000,
     allow_missing=0,
   )
-  return splits.load_splits("official", prepared)
+  return splits.split_clips("official", *read_index(prepared.folder), prepared)
 
 
 @pytest.fixture
@@ -64,8 +60,8 @@ def assert_same_batches(a, b):
 
 def full_log_mel(clips, clip, config, waveform=None):
   if waveform is None:
-    waveform = input_pipeline.read_waveform(clips, clip, config.data)
-  return logmel_tf.log_mel(waveform, mel.LogMelParams(**config.frontend)).numpy()
+    waveform = read_waveform(clips, clip, config.data)
+  return log_mel_tf.log_mel(waveform, mel.LogMelParams(**config.frontend)).numpy()
 
 
 def test_shapes_and_types(clips, config):
@@ -84,7 +80,7 @@ def test_labels_stay_with_their_clips(clips, config):
   order = sampling.shuffled(np.arange(12), 12, config.seed)
   np.testing.assert_array_equal(batch["labels"], clips["train"].labels[order].toarray())
   for clip, row in zip(order, batch["inputs"], strict=True):
-    waveform = input_pipeline.read_waveform(clips["train"], clip, config.data).numpy()
+    waveform = read_waveform(clips["train"], clip, config.data).numpy()
     length = len(waveform)
     begins = [i for i in range(length) if np.array_equal(row[i:][:length], waveform)]
     assert len(begins) == 1
@@ -125,8 +121,8 @@ def test_cached_log_mels_give_the_same_batches(clips, config, tmp_path, pad):
   config.data.pad = pad
   config.evaluation.crop, config.evaluation.hop_s = "windows", 0.7
   folder = epath.Path(next((tmp_path / "data").rglob("clips.csv")).parent)
-  whole_set, _ = splits.load_clips(folder)
-  cached = log_mels.cache_log_mels(whole_set, folder, config)
+  whole_set, _ = read_index(folder)
+  cached = log_mel_cache.cache_log_mels(whole_set, folder, config)
   (params,) = folder.glob("log_mels-*/params.json")
   assert json.loads(params.read_text())["normalize"] == config.data.normalize
   from_cache = {
@@ -188,7 +184,7 @@ def test_evaluation_is_shared_out_among_processes(clips, config):
 def test_center_crop(clips, config):
   config.data.normalize = "none"
   long_clip = int(np.argmax(clips["eval"].num_samples))
-  waveform = input_pipeline.read_waveform(clips["eval"], long_clip, config.data).numpy()
+  waveform = read_waveform(clips["eval"], long_clip, config.data).numpy()
   log_mel = full_log_mel(clips["eval"], long_clip, config, waveform)
   assert len(log_mel) == 63  # of which the 26 in the middle
   np.testing.assert_allclose(
@@ -262,15 +258,11 @@ def test_long_clips_are_cropped_from_the_start_given(pad):
 
 def test_normalisation_to_the_peak_or_none(config):
   waveform = np.array([0.1, -0.5, 0.25], np.float32)
-  np.testing.assert_allclose(
-    input_pipeline.normalize(waveform, config.data), [0.2, -1.0, 0.5]
-  )
+  np.testing.assert_allclose(normalize(waveform, config.data), [0.2, -1.0, 0.5])
   silence = np.zeros(3, np.float32)
-  assert input_pipeline.normalize(silence, config.data).numpy().tolist() == [0, 0, 0]
+  assert normalize(silence, config.data).numpy().tolist() == [0, 0, 0]
   config.data.normalize = "none"
-  np.testing.assert_array_equal(
-    input_pipeline.normalize(waveform, config.data), waveform
-  )
+  np.testing.assert_array_equal(normalize(waveform, config.data), waveform)
 
 
 def test_a_recording_is_perturbed_before_it_is_normalised_and_cut(clips, config):
@@ -290,7 +282,7 @@ def test_a_recording_is_perturbed_before_it_is_normalised_and_cut(clips, config)
   for clip, fname in enumerate(split.fname):
     recording = heard[fname]
     assert len(recording) == split.num_samples[clip]
-    counts = recording / input_pipeline.INT16_SCALE
+    counts = recording / INT16_SCALE
     np.testing.assert_array_equal(counts, np.rint(counts))
     assert 0.3 < np.abs(recording).max() < 1.0
     start = max(0, len(recording) - 8_000) // 2

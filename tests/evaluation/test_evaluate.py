@@ -2,7 +2,9 @@ import numpy as np
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
-from audiotag_jax.data import builder, fsd50k, input_pipeline, splits
+from audiotag_jax.data import builder, input_pipeline, splits
+from audiotag_jax.data.clips import read_index
+from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.evaluation import evaluate, results
 
 NUM_CLASSES = 3
@@ -23,7 +25,7 @@ def predict(config, fsd50k_dir, tmp_path):
     sample_rate_hz=8_000,
     allow_missing=0,
   )
-  clips = splits.load_splits("official", prepared)["eval"]
+  clips = splits.split_clips("official", *read_index(prepared.folder), prepared)["eval"]
   variables = parallel.replicate({"scale": np.ones(NUM_CLASSES, np.float32)})
   return clips, evaluate.predict(parallel.pmap(eval_step), variables, clips, config)
 

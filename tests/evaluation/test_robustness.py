@@ -6,7 +6,9 @@ import pytest
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
-from audiotag_jax.data import builder, fsd50k, input_pipeline, splits
+from audiotag_jax.data import builder, input_pipeline, splits
+from audiotag_jax.data.clips import read_index, read_waveform
+from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.evaluation import evaluate, robustness
 
 NAMES = [
@@ -49,7 +51,7 @@ def clips(fsd50k_dir, tmp_path):
     sample_rate_hz=16_000,
     allow_missing=0,
   )
-  return splits.load_splits("official", prepared)["eval"]
+  return splits.split_clips("official", *read_index(prepared.folder), prepared)["eval"]
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_an_excerpt_is_all_that_is_heard_of_a_clip(clips, config):
     perturb=condition.perturb(16_000),
   )
   longest = int(clips.num_samples.argmax())
-  waveform = input_pipeline.read_waveform(clips, longest, config.data).numpy()
+  waveform = read_waveform(clips, longest, config.data).numpy()
   windows = [
     row
     for batch in batches

@@ -26,7 +26,7 @@ def test_a_run_is_loaded(pair):
   assert first.entry["params"] == 195_788
   assert first.predictions.scores.shape == (90, 12)
   assert first.scalars == {}
-  assert first.operating == "global"
+  assert first.operating_threshold == "global"
   tuned = thresholds.tune_global(first.val.scores, first.val.labels)
   assert first.thresholds["global"] == tuned
   assert first.thresholds["per_class"].shape == (12,)
@@ -38,7 +38,7 @@ def test_without_val_predictions_there_is_no_tuned_threshold(tmp_path):
   )
   (run,) = runs.load_runs([workdir])
   assert run.thresholds == {"fixed": 0.5}
-  assert run.operating == "fixed"
+  assert run.operating_threshold == "fixed"
   assert run.read_json("results/cost.json") == {}
 
 
@@ -121,3 +121,10 @@ def test_runs_on_other_splits_are_refused(pair):
   finished_runs.write_json(path, entries)
   with pytest.raises(UserError, match="one was evaluated on eval, the other on val"):
     runs.load_runs(pair)
+
+
+def test_a_config_of_another_version_is_refused(pair):
+  assert runs.load_run(pair[0]).config.evaluation.split == "eval"
+  (pair[0] / "config.json").write_text(json.dumps({"crnn": {"flux": 88}}))
+  with pytest.raises(UserError, match="config.json does not fit this version.*flux"):
+    _ = runs.load_run(pair[0]).config

@@ -19,7 +19,7 @@ from jax.extend import core
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference import Tagger, export
-from audiotag_jax.models import panns
+from audiotag_jax.panns.architectures import ARCHITECTURES
 from configs import crnn_demo
 
 RATE_HZ = 8_000
@@ -88,9 +88,8 @@ def recipe_tagger(name, tmp_path):
     config = crnn_demo.get_config()
     fields, front_end = config.crnn.to_dict(), config.frontend.to_dict()
   else:
-    _, fields, front_end = panns.ARCHITECTURES[name]
     fields = {"filters": [8, 16, 32, 64, 128, 256], "embedding_dim": 256}
-    front_end = dataclasses.asdict(front_end)
+    front_end = dict(ARCHITECTURES[name].front_end)
   tiny_models.write(tmp_path / "model", name, fields=fields, front_end=front_end)
   return Tagger.load(tmp_path / "model")
 

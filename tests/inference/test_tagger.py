@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import tiny_models
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference import Tagger, tagger
 from audiotag_jax.models import panns
@@ -75,7 +75,7 @@ def test_agrees_with_panns_in_pytorch():
     if entry.kind != "fixed"
   )
   front_end = dataclasses.asdict(panns.FRONT_END)
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     name, {}, front_end, [f"class {i}" for i in range(527)], {}
   )
   model = Tagger(description, convert.to_flax(arrays, table)[0])
@@ -262,7 +262,7 @@ def test_refuses_what_holds_no_model(tmp_path):
   with pytest.raises(UserError, match="is a run without a model yet"):
     Tagger.load(tmp_path)
   fields = tiny_models.FIELDS["crnn"] | {"layers": 3}
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     "crnn", fields, dataclasses.asdict(tiny_models.FRONT_END), ["a"], {}
   )
   with pytest.raises(UserError, match="crnn is of another version of the code: .*lay"):
@@ -277,7 +277,8 @@ def test_refuses_bad_waveforms_in_one_line(crnn):
 
 def test_tagging_imports_no_tensorflow():
   code = (
-    "import sys; from audiotag_jax.inference import Tagger, events, streams, timeline; "
+    "import sys; from audiotag_jax.audio import streams; "
+    "from audiotag_jax.inference import Tagger, events, tag_files, timeline; "
     "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'torch')])"
   )
   done = subprocess.run(

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from audiotag_jax.frontend import logmel_jax
+from audiotag_jax.frontend import log_mel_jax
 from audiotag_jax.inference import timeline
 
 
@@ -33,7 +33,7 @@ def test_log_mels_in_parts_are_the_whole_s(monkeypatch, num_samples):
   x = np.random.default_rng(0).uniform(-0.5, 0.5, num_samples).astype(np.float32)
   blocks = [x[i : i + 3_000] for i in range(0, num_samples, 3_000)]
   ours = np.concatenate(list(timeline.log_mels(blocks, params)))
-  expected = np.asarray(logmel_jax.log_mel(x, params))
+  expected = np.asarray(log_mel_jax.log_mel(x, params))
   assert ours.shape == expected.shape
   # The parts' first and last frames have no neighbours to look at.
   far = np.arange(len(expected)) % 100

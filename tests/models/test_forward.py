@@ -8,8 +8,8 @@ import op_by_op
 import pytest
 import tiny_models
 
-from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_described_model
+from audiotag_jax.panns.architectures import ARCHITECTURES
 
 # The models that every run of the tests has; the others are marked as exhaustive.
 OFTEN = ("crnn", "Cnn6", "LeeNet11")
@@ -25,7 +25,7 @@ def create(name: str):
   "name",
   [
     pytest.param(name, marks=[] if name in OFTEN else pytest.mark.exhaustive)
-    for name in ("crnn", *panns.ARCHITECTURES)
+    for name in ("crnn", *ARCHITECTURES)
   ],
 )
 def test_outputs_are_those_of_the_definition(name, record_property):

@@ -7,7 +7,6 @@ reference's own, from the package `panns-inference`; Cnn6 is ours.
 import sys
 import warnings
 
-import benchmark_tag
 import jax
 import numpy as np
 import optax
@@ -15,6 +14,7 @@ import panns_reference
 import pytest
 import torch
 import torch_cnn6
+from benchmarks import tag as benchmark_tag
 
 from audiotag_jax.models import panns
 from audiotag_jax.panns import convert, tables

@@ -6,6 +6,7 @@ import pytest
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.panns import convert, tables
+from audiotag_jax.panns.architectures import CNN_BLOCKS
 
 # Of each family one, and each kind of layer.
 SMALL = (
@@ -66,9 +67,9 @@ def test_recognizes_the_architecture(name, num_classes):
   assert names == (list(SAME_AS_CNN14) if name in SAME_AS_CNN14 else [name])
 
 
-@pytest.mark.parametrize("name", tables.CNN_BLOCKS)
+@pytest.mark.parametrize("name", CNN_BLOCKS)
 def test_recognizes_other_widths_and_reads_them_off(name):
-  filters = tuple(range(2, 2 + tables.CNN_BLOCKS[name]))
+  filters = tuple(range(2, 2 + CNN_BLOCKS[name]))
   widths = {"filters": filters, "embedding_dim": 7}
   shapes = {entry.key: entry.shape for entry in tables.TABLES[name](5, **widths)}
   assert convert.recognize(shapes) == [name]

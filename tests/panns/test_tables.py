@@ -1,9 +1,19 @@
-"""The key tables against the reference's state_dicts."""
+"""The architectures' rows and tables against the reference's state_dicts."""
 
 import panns_reference
 import pytest
 
-from audiotag_jax.panns import tables
+from audiotag_jax.models import panns
+from audiotag_jax.panns import architectures, tables
+
+
+def test_a_row_has_a_family_that_the_modules_and_the_tables_know():
+  families = {row.family for row in architectures.ARCHITECTURES.values()}
+  assert families == panns.MODULES.keys() == tables.FAMILIES.keys()
+
+
+def test_the_blocks_that_config_panns_changes():
+  assert architectures.CNN_BLOCKS == {"Cnn6": 4, "Cnn10": 4, "Cnn14": 6}
 
 
 def test_there_is_a_table_of_each_architecture():

@@ -40,7 +40,7 @@ def test_the_data_path_gives_figures(run_tool):
 def test_tagging_a_file_is_measured(tmp_path):
   tiny_models.write(tmp_path / "model")
   code = (
-    "import pathlib, benchmark_tag as b; "
+    "import pathlib; from benchmarks import tag as b; "
     f"folder = pathlib.Path({str(tmp_path)!r}); "
     "b.write_noise(folder / 'a.wav', 2.0); "
     "print(b.run_tag(folder, folder / 'a.wav'))"

@@ -1,114 +1,13 @@
-"""The export to PyTorch: what PANNs' classes load, bit for bit."""
+"""The command line of tools/export_pytorch.py."""
 
-import dataclasses
-import os
-
-import jax
-import numpy as np
 import panns_reference
-import pytest
+import tiny_models
 import torch
-import torch_cnn6
-
-from audiotag_jax import checkpoint
-from audiotag_jax.errors import UserError
-from audiotag_jax.models import panns
-from audiotag_jax.models.create import described_fields
-from audiotag_jax.panns import tables
-from tools import convert_panns, export_pytorch
-
-SLIM = {"filters": (2, 3, 4, 5), "embedding_dim": 6}
-
-
-def save_own(directory, num_classes, name="Cnn6", **widths):
-  """A model directory of a model that was made here; returns its variables."""
-  model = panns.create(name, num_classes=num_classes, **widths)
-  waveforms = np.zeros((1, 32_000), np.float32)
-  init = jax.jit(lambda: model.init(jax.random.key(0), waveforms, train=False))
-  variables = jax.tree.map(np.asarray, init())
-  description = checkpoint.ModelDescription(
-    architecture=name,
-    fields=described_fields(model),
-    front_end=dataclasses.asdict(model.front_end),
-    class_names=[f"class {i}" for i in range(num_classes)],
-    source={"run": "runs/cnn6"},
-  )
-  checkpoint.save_model(directory, description, variables)
-  return model, variables
-
-
-@pytest.mark.parametrize("own_matrices", [True, False])
-def test_there_and_back_is_bit_equal(own_matrices, tmp_path):
-  expected = torch_cnn6.Cnn6(527).state_dict()
-  for i, key in enumerate(expected):
-    if key.endswith("num_batches_tracked"):
-      expected[key] += 2**33 + i
-    elif key.endswith("running_var"):
-      expected[key] += 0.1 * i
-    elif own_matrices and key == "logmel_extractor.melW":
-      expected[key] *= 1.0001
-  torch.save({"model": expected}, tmp_path / "cnn6.pth")
-  convert_panns.convert_file(tmp_path / "cnn6.pth", tmp_path / "cnn6")
-  assert export_pytorch.export(tmp_path / "cnn6", tmp_path / "back.pth") == "Cnn6"
-  back = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
-  assert list(back) == list(panns_reference.shapes("Cnn6")) == list(expected)
-  for key, tensor in expected.items():
-    assert back[key].dtype == tensor.dtype, key
-    assert torch.equal(back[key], tensor), key
-
-
-@pytest.mark.parametrize(("num_classes", "widths"), [(527, {}), (200, {}), (3, SLIM)])
-def test_a_model_made_here_loads_strictly_and_scores_the_same(
-  num_classes, widths, tmp_path
-):
-  model, variables = save_own(tmp_path / "cnn6", num_classes, **widths)
-  export_pytorch.export(tmp_path / "cnn6", tmp_path / "cnn6.pth")
-  theirs = torch_cnn6.Cnn6(num_classes, **widths).eval()
-  state_dict = torch.load(tmp_path / "cnn6.pth", weights_only=True)["model"]
-  theirs.load_state_dict(state_dict, strict=True)
-  waveforms = panns_reference.waveforms(32_000)
-  with torch.no_grad():
-    expected = theirs(torch.from_numpy(waveforms))["clipwise_output"].numpy()
-  outputs = jax.jit(lambda x: model.apply(variables, x, train=False))(waveforms)
-  scores = jax.nn.sigmoid(outputs["logits"])
-  np.testing.assert_allclose(scores, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", tables.CNN_BLOCKS)
-def test_other_widths_come_back_as_they_were(name, tmp_path):
-  filters = tuple(range(2, 2 + tables.CNN_BLOCKS[name]))
-  _, variables = save_own(tmp_path / "own", 2, name, filters=filters, embedding_dim=6)
-  export_pytorch.export(tmp_path / "own", tmp_path / "x.pth")
-  convert_panns.convert_file(
-    tmp_path / "x.pth", tmp_path / "back", class_names_file=str(tmp_path / "own")
-  )
-  expected = checkpoint.read_description(tmp_path / "own")
-  description, back = checkpoint.load_model(tmp_path / "back")
-  assert dataclasses.replace(description, source=expected.source) == expected
-  back.pop("pytorch")
-  jax.tree.map(np.testing.assert_array_equal, back, variables)
-
-
-def test_refuses_what_it_cannot_export(tmp_path):
-  with pytest.raises(UserError, match="holds no model.json"):
-    export_pytorch.export(tmp_path, tmp_path / "x.pth")
-  model, variables = save_own(tmp_path / "cnn6", 4)
-  description = checkpoint.read_description(tmp_path / "cnn6")
-  wrong = {"crnn": "is a crnn, which PANNs do not have", "Cnn10": "is not of Cnn10: "}
-  for name, message in wrong.items():
-    other = dataclasses.replace(description, architecture=name)
-    checkpoint.save_model(tmp_path / name, other, variables)
-    with pytest.raises(UserError, match=message):
-      export_pytorch.export(tmp_path / name, tmp_path / "x.pth")
-  (tmp_path / "x.pth").write_text("mine")
-  with pytest.raises(UserError, match="x.pth exists: give another --output, or --ove"):
-    export_pytorch.export(tmp_path / "cnn6", tmp_path / "x.pth")
-  export_pytorch.export(tmp_path / "cnn6", tmp_path / "x.pth", overwrite=True)
-  assert sorted(os.listdir(tmp_path)) == ["Cnn10", "cnn6", "crnn", "x.pth"]
 
 
 def test_the_command_line(tmp_path, run_tool):
-  save_own(tmp_path / "leenet", 200, "LeeNet11")
+  names = [f"class {i}" for i in range(200)]
+  tiny_models.write(tmp_path / "leenet", "LeeNet11", fields={}, class_names=names)
   args = (f"--model={tmp_path / 'leenet'}", f"--output={tmp_path / 'leenet.pth'}")
   done = run_tool("export_pytorch.py", *args)
   assert (done.returncode, done.stderr) == (0, "")

@@ -10,9 +10,6 @@ import pytest
 
 from tools import study
 
-# How ml_collections loads a recipe.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = """
 from audiotag_jax import config as config_lib
@@ -51,7 +48,7 @@ class Runner:
 
   def write_run(self, workdir, options):
     overrides = [f"{k}={v}" for k, v in options.items() if k.startswith("--config.")]
-    run = study.Run(Path(options["--config"]), workdir, overrides)
+    run = study.PlannedRun(Path(options["--config"]), workdir, overrides)
     (workdir / "results").mkdir(parents=True)
     (workdir / "config.json").write_text(study.read_config(run).to_json())
     (workdir / "results" / "predictions.npz").touch()
@@ -189,7 +186,7 @@ def test_a_finished_run_of_another_config_is_no_run_of_this_study(
     ([SOURCE, "--config.init_from=none"], "first.py starts from none, which is no mod"),
     ([SOURCE, "--config=none.py"], "there is no recipe none.py"),
     ([SOURCE, "--config={folder}/more/first.py"], "called as their recipes, but those"),
-    ([SOURCE, "--sedes=1"], "--sedes=1 is no --config.key=value"),
+    ([SOURCE, "--sedes=1"], r"error: unknown flag --sedes=1 \(--seeds\?\)"),
     ([SOURCE, "--demo"], "not allowed with argument"),
   ],
 )

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import tag
-import tag_output
 import tiny_models
 from conftest import chirp
 
-from audiotag_jax.inference import Tagger
+from audiotag_jax.inference import Tagger, tag_output
+from audiotag_jax.inference.tag_files import FileTagger
 
 RATE_HZ = 8_000
 # All of their scores lie above, and none.
@@ -168,13 +168,13 @@ def test_a_second_run_goes_on_where_the_first_stopped(
   first = 1 if file_format == "jsonl" else 4
   output.write_bytes(b"".join(lines[:first]) + lines[first][:9])
   tagged = []
-  tag_file = tag.FileTagger.tag
+  tag_file = FileTagger.tag
 
   def watch(self, path, bar):
     tagged.append(path.name)
     return tag_file(self, path, bar)
 
-  monkeypatch.setattr(tag.FileTagger, "tag", watch)
+  monkeypatch.setattr(FileTagger, "tag", watch)
   assert run(*args)[0] == 3
   assert "b.wav" not in tagged
   assert "c, é #1.ogg" in tagged
@@ -195,13 +195,13 @@ def test_a_run_that_stopped_before_its_first_result_goes_on(run, folder, tmp_pat
 def test_results_are_there_as_they_come(run, folder, tmp_path, monkeypatch):
   output = tmp_path / "tags.jsonl"
   seen = []
-  tag_file = tag.FileTagger.tag
+  tag_file = FileTagger.tag
 
   def watch(self, path, bar):
     seen.append(len(output.read_text().splitlines()) if output.exists() else 0)
     return tag_file(self, path, bar)
 
-  monkeypatch.setattr(tag.FileTagger, "tag", watch)
+  monkeypatch.setattr(FileTagger, "tag", watch)
   run(folder, "--format=jsonl", f"--output={output}")
   assert seen == [0, 1, 2, 3]
 

@@ -2,11 +2,13 @@ import jax
 import numpy as np
 import pytest
 
-from audiotag_jax import checkpoint
+from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import described_fields
+from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import train
+from audiotag_jax.training.run import open_run, restore_or_init
 
 FILTERS = (4, 4, 8, 8)
 
@@ -14,9 +16,9 @@ FILTERS = (4, 4, 8, 8)
 @pytest.fixture
 def config(tiny_config, tmp_path, monkeypatch):
   """A Cnn6 of few filters, to be fine-tuned from a model directory of 5 classes."""
-  module, fields, front_end = panns.ARCHITECTURES["Cnn6"]
-  small = fields | {"filters": FILTERS, "embedding_dim": 6}
-  monkeypatch.setitem(panns.ARCHITECTURES, "Cnn6", (module, small, front_end))
+  row = ARCHITECTURES["Cnn6"]
+  small = row.fields | {"filters": FILTERS, "embedding_dim": 6}
+  monkeypatch.setitem(ARCHITECTURES, "Cnn6", row._replace(fields=small))
   config = tiny_config
   config.model.name = "Cnn6"
   config.train.warmup_share = 0.0
@@ -35,22 +37,22 @@ def write_pretrained(config):
   variables = jax.tree.map(
     lambda x: x + 0.01 * rng.random(x.shape, np.float32), variables
   )
-  description = checkpoint.ModelDescription(
+  description = model_directory.ModelDescription(
     architecture="Cnn6",
     fields=described_fields(model),
     front_end=dict(config.frontend),
     class_names=list("abcde"),
     source={"file": "Cnn6.pth", "sha256": ""},
   )
-  checkpoint.save_model(
+  model_directory.save_model(
     train.Path(config.init_from), description, jax.tree.map(np.asarray, variables)
   )
 
 
 def train_from(config, tmp_path):
   """Returns the states before and after training."""
-  run = train.open_run(config, tmp_path / "run")
-  before = train.restore_or_init(run)
+  run = open_run(config, tmp_path / "run")
+  before = restore_or_init(run)
   train.train(run, before)
   after = run.checkpoints.restore(run.checkpoints.steps_of("last")[0], before)
   run.checkpoints.close()
@@ -91,10 +93,10 @@ def test_each_mode_changes_exactly_its_parameters(config, tmp_path, mode, expect
 
 
 def test_the_backbone_is_the_directory_s_and_the_head_is_new(config, tmp_path):
-  run = train.open_run(config, tmp_path / "run")
-  state = train.restore_or_init(run)
+  run = open_run(config, tmp_path / "run")
+  state = restore_or_init(run)
   run.checkpoints.close()
-  _, saved = checkpoint.load_model(train.Path(config.init_from))
+  _, saved = model_directory.load_model(train.Path(config.init_from))
   for name in BACKBONE:
     jax.tree.map(
       np.testing.assert_array_equal, state.params[name], saved["params"][name]
@@ -105,7 +107,7 @@ def test_the_backbone_is_the_directory_s_and_the_head_is_new(config, tmp_path):
 
 def test_layerwise_rates_decay_from_the_classifier_back(config, tmp_path):
   config.finetune.mode, config.finetune.layer_decay = "layerwise", 0.5
-  run = train.open_run(config, tmp_path / "run")
+  run = open_run(config, tmp_path / "run")
   run.checkpoints.close()
   assert run.scales == {
     "bn0": 1 / 64,
@@ -121,9 +123,9 @@ def test_layerwise_rates_decay_from_the_classifier_back(config, tmp_path):
 def test_another_front_end_is_refused_with_the_keys(config, tmp_path):
   config.frontend.hop_samples = 160
   config.frontend.f_min_hz = 20.0
-  run = train.open_run(config, tmp_path / "run")
+  run = open_run(config, tmp_path / "run")
   with pytest.raises(UserError) as info:
-    train.restore_or_init(run)
+    restore_or_init(run)
   run.checkpoints.close()
   assert "hop_samples 160, not 320, f_min_hz 20.0, not 50.0" in str(info.value)
   assert "--config.frontend.hop_samples=320" in str(info.value)
@@ -132,9 +134,9 @@ def test_another_front_end_is_refused_with_the_keys(config, tmp_path):
 def test_other_widths_are_refused_with_the_keys(config, tmp_path):
   config.panns.filters = (4, 4, 8, 16)
   config.panns.embedding_dim = 5
-  run = train.open_run(config, tmp_path / "run")
+  run = open_run(config, tmp_path / "run")
   with pytest.raises(UserError) as info:
-    train.restore_or_init(run)
+    restore_or_init(run)
   run.checkpoints.close()
   assert str(info.value) == (
     f"config.panns differs from what {config.init_from} was trained with: "
@@ -145,30 +147,30 @@ def test_other_widths_are_refused_with_the_keys(config, tmp_path):
 
 def test_another_architecture_is_refused(config, tmp_path):
   config.model.name = "Cnn10"
-  run = train.open_run(config, tmp_path / "run")
+  run = open_run(config, tmp_path / "run")
   with pytest.raises(
     UserError, match=r"is of Cnn6, not Cnn10: give --config.model.name"
   ):
-    train.restore_or_init(run)
+    restore_or_init(run)
   run.checkpoints.close()
 
 
 def test_a_folder_that_is_no_model_directory_is_refused(config, tmp_path):
   config.init_from = str(tmp_path)
-  run = train.open_run(config, tmp_path / "run")
+  run = open_run(config, tmp_path / "run")
   with pytest.raises(UserError, match=r"holds no model.json"):
-    train.restore_or_init(run)
+    restore_or_init(run)
   run.checkpoints.close()
 
 
 def test_a_run_leaves_a_model_that_another_can_start_from(config, tmp_path):
   train.train_and_evaluate(config, str(tmp_path / "first"))
-  description, saved = checkpoint.load_model(tmp_path / "first" / "model")
+  description, saved = model_directory.load_model(tmp_path / "first" / "model")
   assert description.class_names == ["Bell", "Rain", "Siren"]
   assert saved["params"]["fc_audioset"]["bias"].shape == (3,)
   config.init_from = str(tmp_path / "first" / "model")
-  run = train.open_run(config, tmp_path / "second")
-  state = train.restore_or_init(run)
+  run = open_run(config, tmp_path / "second")
+  state = restore_or_init(run)
   run.checkpoints.close()
   np.testing.assert_array_equal(
     state.params["fc1"]["kernel"], saved["params"]["fc1"]["kernel"]

@@ -29,13 +29,10 @@ import tiny_models
 from flax import linen as nn
 
 from audiotag_jax import config as config_lib
-from audiotag_jax import parallel
-from audiotag_jax.data import augment
-from audiotag_jax.models import panns
+from audiotag_jax import parallel, recipes
 from audiotag_jax.models.create import create_model
-from audiotag_jax.training import finetune, losses, optim, steps
-
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+from audiotag_jax.panns.architectures import ARCHITECTURES
+from audiotag_jax.training import augment, finetune, losses, optim, steps
 
 # The cases that every run of the tests has; the others are marked as exhaustive.
 OFTEN = ("mixup and SpecAugment", "max", "Cnn14")
@@ -280,7 +277,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("recipe", mark(RECIPES))
 def test_crnn_at_its_recipe_s_shape(recipe, record_property):
-  config = config_lib.read_recipe(Path(__file__).parents[2] / f"configs/{recipe}.py")
+  config = recipes.read_recipe(Path(__file__).parents[2] / f"configs/{recipe}.py")
   clip_samples = round(config.data.clip_s * config.frontend.sample_rate_hz)
   num_frames = 1 + clip_samples // config.frontend.hop_samples
   shape = (RECIPES[recipe], num_frames, config.frontend.num_mels)
@@ -355,7 +352,7 @@ def create_panns(name: str, **fields) -> tuple[nn.Module, tuple[int, ...]]:
   return tiny_models.narrow_panns(name, **fields)
 
 
-@pytest.mark.parametrize("name", mark(panns.ARCHITECTURES))
+@pytest.mark.parametrize("name", mark(ARCHITECTURES))
 def test_panns(name, record_property):
   model, shape = create_panns(name)
   check(Case(config_lib.get_config(), model, shape), record_property)

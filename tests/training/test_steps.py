@@ -154,15 +154,3 @@ def test_the_recipe_s_augmentation_and_loss_are_trained_with(config):
   losses = [float(m[0]["loss"]) for m in (plain, mixed, focal)]
   assert losses[1] != losses[0]
   assert losses[2] < 0.5 * losses[0]  # (1 - p)^2 is about a quarter at first
-
-
-def test_scores_are_probabilities_and_the_rest_is_handed_back(config):
-  model = create_model(config, num_classes=3, axis_name=None)
-  state = steps.create_state(model, optax.identity(), 0, (1, 26, 64))
-  variables = {"params": state.params, "batch_stats": state.batch_stats}
-  batch = {**batch_of(4), "mask": np.ones(4), "clip": np.arange(4)}
-  rows = steps.eval_step(variables, batch, model=model)
-  logits = model.apply(variables, batch["inputs"], train=False)["logits"]
-  np.testing.assert_allclose(rows["scores"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
-  assert rows["loss"].shape == (4,)
-  assert set(rows) == {"scores", "loss", "mask", "clip"}

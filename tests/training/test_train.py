@@ -7,10 +7,11 @@ import pytest
 from sklearn.metrics import f1_score
 from tensorboard.backend.event_processing import event_accumulator
 
-from audiotag_jax import checkpoint, parallel
+from audiotag_jax import model_directory, parallel
 from audiotag_jax.errors import UserError
-from audiotag_jax.evaluation import metrics, report, thresholds
-from audiotag_jax.training import train
+from audiotag_jax.evaluation import learning_curves, metrics, thresholds
+from audiotag_jax.training import evaluate_run, train
+from audiotag_jax.training.run import init_state, open_run
 
 PERFORMANCE_KEYS = [
   "model", "split", "checkpoint", "step", "params", "num_clips", "num_classes",
@@ -25,8 +26,8 @@ def performance(workdir):
 
 
 def last_state(config, workdir):
-  run = train.open_run(config, workdir)
-  state = run.checkpoints.restore(run.checkpoints.latest_step(), train.init_state(run))
+  run = open_run(config, workdir)
+  state = run.checkpoints.restore(run.checkpoints.latest_step(), init_state(run))
   run.checkpoints.close()
   return state
 
@@ -69,7 +70,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
   assert [float(row["AP"]) for row in rows] == per_class["AP"].tolist()
   assert (workdir / "results/learning_curves.png").stat().st_size > 10_000
 
-  scalars = report.read_scalars(workdir)
+  scalars = learning_curves.read_scalars(workdir)
   assert scalars["train/loss"][0].tolist() == [2, 4, 6]
   assert scalars["val/mAP"][0].tolist() == [2, 4, 6]
   for tag in ("learning_rate", "grad_norm", "steps_per_second", "data_wait_share"):
@@ -83,7 +84,7 @@ def test_thresholds_are_tuned_on_val_and_lie_with_the_model(finished):
   assert val["fname"].tolist() == [str(n) for n in range(1012, 1018)]
   everywhere = thresholds.tune_global(val["scores"], val["labels"])
   per_class = thresholds.tune_per_class(val["scores"], val["labels"])
-  description = checkpoint.read_description(workdir / "model")
+  description = model_directory.read_description(workdir / "model")
   assert description.thresholds == {
     "global": everywhere, "per_class": per_class.tolist()
   }  # fmt: skip
@@ -105,7 +106,7 @@ def test_scores_of_val_have_no_threshold_tuned_on_val(tiny_config, tmp_path):
   assert "tuned" not in text
   assert "tuned_global" not in performance(workdir)
   assert not (workdir / "results/val_predictions.npz").exists()
-  assert checkpoint.read_description(workdir / "model").thresholds
+  assert model_directory.read_description(workdir / "model").thresholds
 
 
 def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
@@ -115,13 +116,13 @@ def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
 
   def evaluated(which):
     tiny_config.evaluation.checkpoint = which
-    train.evaluate_only(tiny_config, str(workdir))
+    evaluate_run.evaluate_only(tiny_config, str(workdir))
     entry = performance(workdir)
     assert (entry["checkpoint"], entry["step"]) == (which, 6)
     return np.load(workdir / "results/predictions.npz")["scores"]
 
-  run = train.open_run(tiny_config, workdir)
-  like = train.init_state(run)
+  run = open_run(tiny_config, workdir)
+  like = init_state(run)
   members = [run.checkpoints.restore(step, like).variables for step in (2, 4, 6)]
 
   def scores(variables):
@@ -132,7 +133,7 @@ def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
   expected_average = scores(mean)
   run.checkpoints.close()
   np.testing.assert_allclose(evaluated("average"), expected_average, atol=1e-6)
-  _, saved = checkpoint.load_model(workdir / "model")
+  _, saved = model_directory.load_model(workdir / "model")
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
     saved["params"],
@@ -147,7 +148,7 @@ def test_the_moving_average_is_what_is_validated_and_saved(tiny_config, tmp_path
   workdir = tmp_path / "run"
   train.train_and_evaluate(tiny_config, str(workdir))
   state = last_state(tiny_config, workdir)
-  _, saved = checkpoint.load_model(workdir / "model")
+  _, saved = model_directory.load_model(workdir / "model")
   jax.tree.map(np.testing.assert_array_equal, saved["params"], state.ema["params"])
   kernel = state.params["conv0"]["kernel"]
   assert not np.array_equal(saved["params"]["conv0"]["kernel"], kernel)
@@ -200,15 +201,17 @@ def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(
   jax.tree.map(np.testing.assert_array_equal, *states)
   assert performance(unbroken) == performance(stopped)
   for tag in ("train/loss", "val/loss"):
-    curves = [report.read_scalars(workdir)[tag] for workdir in (unbroken, stopped)]
+    curves = [
+      learning_curves.read_scalars(workdir)[tag] for workdir in (unbroken, stopped)
+    ]
     np.testing.assert_array_equal(curves[0], curves[1])
 
 
 def test_a_finished_run_is_only_evaluated_again(tiny_config, tmp_path):
   first = train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
-  scalars = report.read_scalars(tmp_path / "run")
+  scalars = learning_curves.read_scalars(tmp_path / "run")
   assert train.train_and_evaluate(tiny_config, str(tmp_path / "run")) == first
-  again = report.read_scalars(tmp_path / "run")
+  again = learning_curves.read_scalars(tmp_path / "run")
   np.testing.assert_array_equal(scalars["train/loss"], again["train/loss"])
 
 
@@ -219,17 +222,17 @@ def test_evaluation_alone_scores_the_split_and_checkpoint_asked_for(
   train.train_and_evaluate(tiny_config, str(workdir))
   tiny_config.evaluation.split = "val"
   tiny_config.evaluation.checkpoint = "last"
-  train.evaluate_only(tiny_config, str(workdir))
+  evaluate_run.evaluate_only(tiny_config, str(workdir))
   entry = performance(workdir)
   assert (entry["split"], entry["step"], entry["num_clips"]) == ("val", 6, 6)
-  steps, values = report.read_scalars(workdir)["val/mAP"]
+  steps, values = learning_curves.read_scalars(workdir)["val/mAP"]
   assert entry["mAP"] == pytest.approx(values[steps == 6][0], abs=1e-6)
 
 
 def test_the_best_checkpoint_is_the_one_of_the_best_validation(tiny_config, tmp_path):
   tiny_config.train.num_steps = 12
   train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
-  steps, values = report.read_scalars(tmp_path / "run")["val/mAP"]
+  steps, values = learning_curves.read_scalars(tmp_path / "run")["val/mAP"]
   best = values == values.max()
   assert performance(tmp_path / "run")["step"] in steps[best]
   kept = {int(p.name) for p in (tmp_path / "run/checkpoints").iterdir()}
@@ -239,7 +242,7 @@ def test_the_best_checkpoint_is_the_one_of_the_best_validation(tiny_config, tmp_
 
 def test_evaluation_needs_a_run(tiny_config, tmp_path):
   with pytest.raises(UserError, match="holds no config.json"):
-    train.evaluate_only(tiny_config, str(tmp_path))
+    evaluate_run.evaluate_only(tiny_config, str(tmp_path))
 
 
 def test_a_workdir_of_another_config_is_refused(tiny_config, tmp_path):

@@ -1,0 +1,170 @@
+"""Waveforms in numpy: checked, scaled, mixed to mono, resampled and cut."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+
+from audiotag_jax.errors import UserError
+
+# What an integer type's samples are divided by; uint8 has its zero at 128, as in WAV.
+FULL_SCALES = {"int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
+INT16_MAX = 2**15 - 1
+INT16_SCALE = np.float32(2.0**-15)
+# Some files hold 32-bit integers as floats; a larger value is not audio.
+MAX_PEAK = 2.0**32
+
+
+def find_fault(samples: np.ndarray) -> str:
+  """Returns why samples are invalid, worded to follow "the waveform"; empty if valid.
+
+  Args:
+    samples: <float>[...], at least one.
+  """
+  peak = float(max(samples.max(), -samples.min()))  # NaN if any sample is
+  if not np.isfinite(peak):
+    num_bad = samples.size - np.isfinite(samples).sum()
+    return f"has {num_bad} samples that are not finite"
+  if peak > MAX_PEAK:
+    return f"has samples as large as {peak:.1g}, where full scale is 1"
+  return ""
+
+
+def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.ndarray:
+  """Scales a waveform to full scale 1, mixes it to mono and resamples it.
+
+  Args:
+    waveform: <float>, full scale at 1, or <int16>, <int32> or <uint8>; [samples],
+      [samples, channels] or [channels, samples]: of two axes the shorter one is the
+      channels, and of two equal ones the second.
+    sample_rate_hz: its rate.
+    wanted_hz: the rate wanted; see `resample`.
+
+  Returns:
+    <float32>[samples], at least one.
+
+  Raises:
+    UserError: it is empty, not finite or of another type or shape, or the rate is not
+      positive.
+  """
+  waveform = np.asarray(waveform)
+  if not 0 < sample_rate_hz < np.inf:
+    raise UserError(f"a waveform's rate is to be above 0 Hz, not {sample_rate_hz}")
+  if waveform.ndim not in (1, 2) or not waveform.size:
+    raise UserError(
+      "a waveform is to be [samples], [samples, channels] or [channels, samples], not "
+      f"of shape {list(waveform.shape)}"
+    )
+  if waveform.dtype.name in FULL_SCALES:
+    zero = 128.0 if waveform.dtype == np.uint8 else 0.0
+    waveform = (waveform - zero) / FULL_SCALES[waveform.dtype.name]
+  elif not np.issubdtype(waveform.dtype, np.floating):
+    raise UserError(
+      f"a waveform is to be float, {', '.join(FULL_SCALES)}, not {waveform.dtype}"
+    )
+  fault = find_fault(waveform)
+  if fault:
+    raise UserError(f"the waveform {fault}")
+  if waveform.ndim == 2:
+    waveform = waveform.mean(axis=1 if waveform.shape[1] <= waveform.shape[0] else 0)
+  return resample(waveform.astype(np.float32), sample_rate_hz, wanted_hz)
+
+
+def resample(waveform: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
+  """Resamples a waveform <float32>[samples] of at least one sample, which remains.
+
+  soxr's HQ low-pass keeps what is above half of `to_hz` from folding back.
+  """
+  if from_hz == to_hz:
+    return waveform
+  resampled = soxr.resample(waveform, from_hz, to_hz, quality="HQ")
+  # A clip shorter than the low-pass may come out empty.
+  return resampled if len(resampled) else waveform.mean(keepdims=True)
+
+
+def resample_blocks(
+  blocks: Iterable[np.ndarray], from_hz: float, to_hz: float
+) -> Iterator[np.ndarray]:
+  """Resamples a waveform as `resample` does, block by block <float32>[samples]."""
+  if from_hz == to_hz:
+    yield from blocks
+    return
+  stream = soxr.ResampleStream(from_hz, to_hz, 1, quality="HQ")
+  num_samples, num_given, total = 0, 0, 0.0
+  for block in blocks:
+    num_samples += len(block)
+    total += float(block.sum())
+    resampled = stream.resample_chunk(block)
+    num_given += len(resampled)
+    yield resampled
+  rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+  yield rest
+  if num_samples and not num_given + len(rest):
+    yield np.array([total / num_samples], np.float32)
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+  """Quantises a waveform <float32>[samples] to <int16>[samples].
+
+  One beyond full scale (float files, or the ringing of a resampled square wave) is
+  scaled down to it as a whole, so that nothing is clipped.
+  """
+  peak = max(1.0, float(np.abs(waveform).max()))
+  return np.rint(waveform * (INT16_MAX / peak)).astype(np.int16)
+
+
+def normalize(waveform: np.ndarray, kind: str) -> np.ndarray:
+  """Scales a waveform to a peak of 1 ("peak"), or leaves it as it is ("none")."""
+  peak = np.abs(waveform).max() if kind == "peak" else 0.0
+  return waveform / peak if peak else waveform
+
+
+class Window(NamedTuple):
+  """A part of a recording.
+
+  Attributes:
+    start: where it starts, in samples.
+    samples: <float32>[samples].
+    is_last: whether the recording ends with it.
+  """
+
+  start: int
+  samples: np.ndarray
+  is_last: bool
+
+
+def windows(
+  blocks: Iterable[np.ndarray],
+  window_samples: int,
+  hop_samples: int,
+  align_samples: int = 1,
+) -> Iterator[Window]:
+  """Cuts a recording into windows that cover it, holding little more than one of them.
+
+  They start `hop_samples` apart, and the last one starts earlier, so that it ends where
+  the recording does, as in evaluation. A recording no longer than a window is one
+  window.
+
+  Args:
+    blocks: the recording <float32>[samples], block by block.
+    window_samples: length of a window.
+    hop_samples: from one window's start to the next one's, at most `window_samples`.
+    align_samples: the last window starts at a multiple of this, and is shorter by what
+      that takes.
+  """
+  held, held_start, start = np.zeros(0, np.float32), 0, 0
+  for block in blocks:
+    held = np.concatenate([held, block])
+    # A window is given when more is known to follow.
+    while held_start + len(held) > start + window_samples:
+      offset = start - held_start
+      yield Window(start, held[offset : offset + window_samples], is_last=False)
+      start += hop_samples
+    # The last window may start as late as `start`, or a window before the end.
+    drop = max(0, min(start - held_start, len(held) - window_samples))
+    held, held_start = held[drop:], held_start + drop
+  if len(held):
+    end = held_start + len(held)
+    last = -(-max(0, end - window_samples) // align_samples) * align_samples
+    yield Window(last, held[last - held_start :], is_last=True)

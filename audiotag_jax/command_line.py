@@ -1,0 +1,103 @@
+"""The command lines of main.py and of the tools, which are all alike.
+
+Flags are written `--flag=value` or `--flag value`, in any order. `--help` prints the
+docstring of the module and its flags, and exits with 0. A mistake is one line, with
+exit code 2. Keys of a recipe are overridden by `--config.key=value`, see
+`recipes.read_recipe`. The commands import what takes seconds after they have parsed.
+"""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+TRUE, FALSE = ("true", "True", "1"), ("false", "False", "0")
+
+
+class Parser(argparse.ArgumentParser):
+  """Parses a command line; `create_parser` makes one."""
+
+  takes_overrides = False
+
+  def parse_args(
+    self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+  ) -> argparse.Namespace:
+    """Returns the values of the flags; exits with 2 if one is wrong or unknown.
+
+    They include `overrides`, a list, if the command takes overrides of a recipe.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    overrides = []
+    if self.takes_overrides:
+      args, overrides = split_overrides(args)
+    parsed, unknown = self.parse_known_args(self._plain_switches(args), namespace)
+    if unknown:
+      self.refuse(unknown[0])
+    if self.takes_overrides:
+      parsed.overrides = overrides
+    return parsed
+
+  def refuse(self, unknown: str) -> NoReturn:
+    """Exits because of an argument that the command does not know."""
+    if not unknown.startswith("-"):
+      self.error(f"unexpected argument {unknown}: flags are written --flag=value")
+    flag = unknown.partition("=")[0]
+    names = [name for action in self._actions for name in action.option_strings]
+    if self.takes_overrides and "." in flag:
+      names.append(f"--config.{flag.partition('.')[2]}")
+    close = difflib.get_close_matches(flag, names, n=1)
+    self.error(f"unknown flag {unknown}" + (f" ({close[0]}?)" if close else ""))
+
+  def error(self, message: str) -> NoReturn:
+    """Prints a mistake as one line, and exits with 2."""
+    line = " ".join(message.split()).rstrip(";")
+    self.exit(2, f"error: {line}; --help lists what {self.prog} takes\n")
+
+  def _plain_switches(self, args: Iterable[str]) -> list[str]:
+    """Writes `--switch=true` as `--switch`; drops `--switch=false` and `--noswitch`."""
+    plain = {}
+    for action in self._actions:
+      for name in action.option_strings if action.const is True else ():
+        plain |= {f"{name}={value}": [name] for value in TRUE}
+        plain |= {f"{name}={value}": [] for value in FALSE}
+        plain[f"--no{name.removeprefix('--')}"] = []
+    return [word for arg in args for word in plain.get(arg, [arg])]
+
+
+def create_parser(doc: str, *, overrides: bool = False) -> Parser:
+  """Returns the parser of a command.
+
+  Args:
+    doc: the docstring of the command's module.
+    overrides: whether the command takes `--config.key=value`.
+  """
+  parser = Parser(
+    description=doc.strip(),
+    epilog="--config.key=value overrides a key of the recipe" if overrides else None,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    # An abbreviated flag beside overrides hides a mistyped one.
+    allow_abbrev=not overrides,
+  )
+  parser.takes_overrides = overrides
+  return parser
+
+
+def split_overrides(args: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits a command line into its flags and its overrides of a recipe.
+
+  Returns:
+    The other arguments, and overrides as `recipes.read_recipe` takes them: each has its
+    value behind an equals sign, or none.
+  """
+  rest, overrides, args = [], [], list(args)
+  while args:
+    arg = args.pop(0)
+    if not re.match(r"--(no)?config\.", arg):
+      rest.append(arg)
+      continue
+    if "=" not in arg and args and not args[0].startswith("--"):
+      arg = f"{arg}={args.pop(0)}"
+    overrides.append(arg)
+  return rest, overrides

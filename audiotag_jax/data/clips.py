@@ -1,0 +1,132 @@
+"""Clips of a prepared set: their index, and their waveforms, read and normalised."""
+
+import array
+import csv
+import dataclasses
+import hashlib
+import sys
+
+import ml_collections
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from etils import epath
+from scipy import sparse
+
+from audiotag_jax.audio.waveforms import INT16_SCALE
+from audiotag_jax.data import builder
+from audiotag_jax.data.records import Ranges, record_offsets
+from audiotag_jax.data.sources.source import SPLITS
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipIndex:
+  """Clips of a prepared set: everything about them but their audio.
+
+  Attributes:
+    classes: the class names, in vocabulary order.
+    fname: <str>[clips].
+    labels: <uint8>[clips, classes], sparse: of two million clips, most are zero.
+    num_samples: <int64>[clips].
+    record: <int64>[clips], positions in `records` and `log_mels`.
+    records: the serialised examples of the whole set.
+    features: deserialises them.
+    log_mels: the log-mels of the whole set <float16>[frames, mels], if they are cached.
+  """
+
+  classes: tuple[str, ...]
+  fname: np.ndarray
+  labels: sparse.csr_array
+  num_samples: np.ndarray
+  record: np.ndarray
+  records: Ranges
+  features: tfds.features.FeaturesDict
+  log_mels: Ranges | None = None
+
+  def __len__(self) -> int:
+    return len(self.fname)
+
+  @property
+  def num_classes(self) -> int:
+    return len(self.classes)
+
+  @property
+  def sha256(self) -> str:
+    """SHA-256 of the fnames in order, a line each."""
+    text = "".join(f"{fname}\n" for fname in self.fname)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  def read(self, clips: np.ndarray) -> list[bytes]:
+    """Reads the examples of clips <int64>[n], positions in this index."""
+    return self.records.read(self.record[clips])
+
+  def select(self, clips: np.ndarray) -> "ClipIndex":
+    """The clips of a mask or of positions."""
+    columns = ("fname", "labels", "num_samples", "record")
+    chosen = {name: getattr(self, name)[clips] for name in columns}
+    return dataclasses.replace(self, **chosen)
+
+
+def read_index(folder: epath.PathLike) -> tuple[ClipIndex, np.ndarray]:
+  """Reads the index of a prepared set.
+
+  Returns:
+    All clips, in record order, and the official split of each <str>[clips].
+  """
+  folder = epath.Path(folder)
+  info = tfds.builder_from_directory(folder).info
+  classes = tuple(info.features["labels"].feature.names)
+  fname, split = [], []
+  num_samples, num_bytes = array.array("q"), array.array("q")
+  indices, indptr = array.array("i"), array.array("q", [0])
+  with (folder / builder.CLIPS_FILE).open(encoding="utf-8") as file:
+    rows = csv.reader(file)
+    next(rows)
+    for name, split_name, samples, labels, size in rows:
+      fname.append(name)
+      split.append(sys.intern(split_name))
+      num_samples.append(int(samples))
+      num_bytes.append(int(size))
+      indices.extend(map(int, labels.split()))
+      indptr.append(len(indices))
+  ones = np.ones(len(indices), np.uint8)
+  shape = (len(fname), len(classes))
+  index = ClipIndex(
+    classes=classes,
+    fname=np.array(fname, np.dtypes.StringDType()),
+    labels=sparse.csr_array((ones, indices, indptr), shape),
+    num_samples=np.array(num_samples),
+    record=np.arange(len(fname)),
+    records=_record_ranges(info, np.array(num_bytes)),
+    features=info.features,
+  )
+  return index, np.array(split)
+
+
+def _record_ranges(info: tfds.core.DatasetInfo, num_bytes: np.ndarray) -> Ranges:
+  splits = [info.splits[name] for name in SPLITS if name in info.splits]
+  lengths = [length for split in splits for length in split.shard_lengths]
+  shard = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+  paths = tuple(str(path) for split in splits for path in split.filepaths)
+  return Ranges(paths, shard, record_offsets(num_bytes, shard), num_bytes)
+
+
+def read_waveform(
+  clips: ClipIndex, clip: int, data: ml_collections.ConfigDict
+) -> tf.Tensor:
+  """Reads one clip's normalised waveform <float32>[samples] at full length."""
+  recording = decode(clips.read(np.array([clip]))[0], clips.features)
+  return normalize(recording, data)
+
+
+def decode(record: tf.Tensor, features: tfds.features.FeaturesDict) -> tf.Tensor:
+  """Decodes an example to its waveform <float32>[samples], full scale at 1."""
+  audio = features.deserialize_example(record)["audio"]
+  return tf.cast(audio, tf.float32) * INT16_SCALE
+
+
+def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor:
+  """Scales a waveform <float32>[samples] to a peak of 1, or leaves it as it is."""
+  if data.normalize == "none":
+    return waveform
+  return tf.math.divide_no_nan(waveform, tf.reduce_max(tf.abs(waveform)))

@@ -1,0 +1,83 @@
+"""ESC-50 (Piczak 2015), as its owner ships it: meta/esc50.csv and audio/."""
+
+from etils import epath
+
+from audiotag_jax.data.sources.listing import (
+  LEADS_OUT,
+  Fence,
+  RowError,
+  check_any,
+  check_fields,
+  read_rows,
+)
+from audiotag_jax.data.sources.source import Clip, Rejected, Source
+from audiotag_jax.errors import UserError
+
+NUM_FOLDS = 5
+
+
+def read_esc50(folder: epath.Path, *, fold: int) -> Source:
+  """Reads a folder in ESC-50's layout.
+
+  Args:
+    folder: holds meta/esc50.csv and audio/.
+    fold: the one that is eval; the one before it (5 before 1) is val, and the other
+      three are train.
+
+  Returns:
+    The clips in the csv file's order; the classes in the order of `target`.
+
+  Raises:
+    UserError: the fold is none, a file or column is missing, or no clip is usable.
+  """
+  if fold not in range(1, NUM_FOLDS + 1):
+    raise UserError(f"fold {fold} of ESC-50 is none: give one from 1 to {NUM_FOLDS}")
+  splits = dict.fromkeys(map(str, range(1, NUM_FOLDS + 1)), "train")
+  splits |= {str(fold): "eval", str((fold - 2) % NUM_FOLDS + 1): "val"}
+  csv_path, audio_dir = folder / "meta" / "esc50.csv", folder / "audio"
+  fence = Fence(audio_dir)
+  rows, rejected, category_of, line_of = [], [], {}, {}
+  for line, row in read_rows(csv_path, ("filename", "fold", "target", "category")):
+    try:
+      target = _check_row(row, splits, fence, category_of)
+      first = line_of.setdefault(row["filename"], line)
+      if first != line:
+        raise RowError(f"comes more than once (lines {first} and {line})")
+      rows.append((row["filename"], target, splits[row["fold"]]))
+    except RowError as error:
+      fname = row["filename"] or f"line {line}"
+      split = splits.get(row["fold"], row["fold"])
+      rejected.append(Rejected(fname, split, str(error)))
+  check_any(csv_path, rows, rejected)
+  targets = sorted({target for _, target, _ in rows})
+  position = {target: i for i, target in enumerate(targets)}
+  clips = tuple(
+    Clip(fname, audio_dir / fname, (position[target],), split)
+    for fname, target, split in rows
+  )
+  classes = tuple(category_of[target] for target in targets)
+  return Source("esc50", folder, classes, clips, tuple(rejected))
+
+
+def _check_row(
+  row: dict[str, str], splits: dict[str, str], fence: Fence, category_of: dict[int, str]
+) -> int:
+  """Returns a row's target; `category_of` takes up what it calls it."""
+  check_fields(row)
+  fname, category = row["filename"], row["category"].strip()
+  if fname in ("", ".", "..") or "/" in fname:
+    raise RowError("has no file's name")
+  if fence.place(fname) is None:
+    raise RowError(LEADS_OUT)
+  if row["fold"] not in splits:
+    raise RowError(f"has fold {row['fold']!r}, which is not from 1 to {NUM_FOLDS}")
+  if not row["target"].isdecimal():
+    raise RowError(f"has target {row['target']!r}, which is not a number")
+  target = int(row["target"])
+  if not category:
+    raise RowError("has no category")
+  is_new = target not in category_of and category not in category_of.values()
+  if not is_new and category_of.get(target) != category:
+    raise RowError(f"has target {target} and category {category!r}, unlike other rows")
+  category_of[target] = category
+  return target

@@ -1,0 +1,222 @@
+"""The lists of a data set, the files in its folder, and rows that are rejected."""
+
+import csv
+import os
+import posixpath
+from collections.abc import Collection, Iterator, Sequence
+from typing import BinaryIO
+
+from etils import epath
+from tqdm import tqdm
+
+from audiotag_jax.data.sources.source import Rejected
+from audiotag_jax.errors import UserError
+
+# Endings of what lies beside recordings; a file with any other is taken for one.
+NOT_AUDIO = (
+  ".bib", ".cfg", ".csv", ".db", ".doc", ".docx", ".gif", ".gz", ".htm", ".html",
+  ".ini", ".ipynb", ".jams", ".jpeg", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md",
+  ".npy", ".npz", ".pdf", ".pickle", ".pkl", ".png", ".py", ".rst", ".sh", ".svg",
+  ".tar", ".textgrid", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+)  # fmt: skip
+# The split of a rejected clip where splits are drawn.
+NO_SPLIT = "no split"
+LEADS_OUT = "lies outside of the audio folder"
+# tqdm's settings for what takes seconds only in large sets.
+PROGRESS = {"delay": 2, "leave": False, "disable": None}
+
+
+class RowError(Exception):
+  """A row that names no usable clip; the message follows the clip's name."""
+
+
+def read_rows(
+  path: epath.Path, columns: Collection[str], header: Sequence[str] | None = None
+) -> Iterator[tuple[int, dict[str, str]]]:
+  """Yields the rows of a csv file, and the line of each.
+
+  A field that a row lacks is empty; those beyond the header's are stored under None.
+
+  Args:
+    path: UTF-8, with or without a byte order mark.
+    columns: what the header must have.
+    header: the columns of a file without one, in AudioSet's manner: `#` begins a
+      comment, and spaces may follow commas.
+
+  Raises:
+    UserError: the file is missing, not UTF-8, no csv or without one of the columns.
+  """
+  try:
+    with path.open("rb") as file:
+      yield from _read_rows(path, _lines(path, file), columns, header)
+  except OSError as error:
+    reason = error.strerror or "no such file"
+    raise UserError(f"{path} cannot be read ({reason}): give a csv file") from error
+
+
+def _read_rows(
+  path: epath.Path,
+  lines: Iterator[str],
+  columns: Collection[str],
+  header: Sequence[str] | None,
+) -> Iterator[tuple[int, dict[str, str]]]:
+  if header:
+    # Left in as empty lines, which are no rows but count.
+    lines = ("\n" if line.startswith("#") else line for line in lines)
+  reader = csv.DictReader(
+    lines, header, restval="", skipinitialspace=header is not None, strict=True
+  )
+  try:
+    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    if not set(columns) <= set(reader.fieldnames):
+      found = ",".join(reader.fieldnames)[:80]
+      raise UserError(
+        f"{path}: its first line must name the columns {', '.join(columns)}, "
+        f"separated by commas, and is {found!r}"
+      )
+    for row in tqdm(reader, path.name, unit=" rows", **PROGRESS):
+      yield reader.line_num, row
+  except csv.Error as error:
+    place = f"{path}, line {reader.reader.line_num}"
+    raise UserError(f"{place}: {error}: mend its quotes and commas") from error
+
+
+def _lines(path: epath.Path, file: BinaryIO) -> Iterator[str]:
+  for number, line in enumerate(file, 1):
+    try:
+      text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+      fault = "holds a NUL byte" if "\0" in text else None
+    except UnicodeDecodeError:
+      fault = "is not UTF-8"
+    if fault:
+      raise UserError(f"{path}, line {number}: {fault}: save the file as UTF-8 text")
+    yield text
+
+
+class Fence:
+  """Tells whether files lie in a folder, links followed; lists each folder once."""
+
+  def __init__(self, root: epath.Path):
+    self._root = str(root)
+    self._is_local = "://" not in self._root
+    self._real_root = os.path.realpath(root) if self._is_local else self._root
+    self._folders = {}
+
+  def place(self, path: str) -> str | None:
+    """A file's path below the folder, in its one spelling; None if it leads out.
+
+    Args:
+      path: relative to the folder, or absolute.
+    """
+    folder, name = posixpath.split(path)
+    if folder not in self._folders:
+      look = self._look_local if self._is_local else self._look_remote
+      self._folders[folder] = look(folder)
+    below, links = self._folders[folder]
+    if below is None:
+      return None
+    place = posixpath.join(below, name)
+    if name in links and self._below(os.path.join(self._real_root, place)) is None:
+      return None
+    return place
+
+  def _look_local(self, folder: str) -> tuple[str | None, frozenset[str]]:
+    """A folder's path below the root, and which of its files are links."""
+    path = os.path.join(self._root, folder)
+    below = self._below(path)
+    if below is None or not os.path.isdir(path):
+      return below, frozenset()
+    with os.scandir(path) as entries:
+      return below, frozenset(entry.name for entry in entries if entry.is_symlink())
+
+  def _below(self, path: str) -> str | None:
+    real = os.path.realpath(path)
+    if os.path.commonpath([real, self._real_root]) != self._real_root:
+      return None
+    below = os.path.relpath(real, self._real_root)
+    return "" if below == "." else below
+
+  def _look_remote(self, folder: str) -> tuple[str | None, frozenset[str]]:
+    root = f"{self._root}/"
+    if f"{folder}/".startswith(root):
+      folder = folder.removeprefix(self._root).lstrip("/")
+    below = posixpath.normpath(folder)
+    if "://" in folder or below.startswith(("/", "..")):
+      return None, frozenset()
+    return "" if below == "." else below, frozenset()
+
+
+def walk_audio(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
+  """Yields the recordings below a folder: path below it, and why it is none of use.
+
+  Hidden files and those with an ending of `NOT_AUDIO` are passed over. The order is
+  that of the file system.
+
+  Raises:
+    UserError: the folder, or one in it, cannot be listed.
+  """
+  walk = _walk_remote if "://" in str(folder) else _walk_local
+  try:
+    for path, reason in tqdm(walk(folder), "listing", unit=" files", **PROGRESS):
+      if posixpath.splitext(path)[1].lower() not in NOT_AUDIO:
+        yield path, reason
+  except OSError as error:
+    place = epath.Path(error.filename or folder)
+    reason = error.strerror or "no such folder"
+    raise UserError(
+      f"{place} cannot be listed ({reason}): give a folder of recordings"
+    ) from error
+
+
+def _walk_remote(folder: epath.Path) -> Iterator[tuple[str, None]]:
+  root = _in_bucket(folder)
+  for parent, _, names in folder.walk():
+    below = _in_bucket(parent).removeprefix(root).lstrip("/")
+    for name in names:
+      path = posixpath.join(below, name)
+      if "/." not in f"/{path}":
+        yield path, None
+
+
+def _in_bucket(path: epath.Path) -> str:
+  """A path without its scheme, which some file systems leave out."""
+  return str(path).rpartition("://")[2].strip("/")
+
+
+def _walk_local(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
+  fence, pending = Fence(folder), [""]
+  while pending:
+    below = pending.pop()
+    with os.scandir(os.path.join(folder, below)) as entries:
+      for entry in entries:
+        path = f"{below}{entry.name}"
+        if entry.name.startswith("."):
+          continue
+        if not entry.is_symlink():
+          if entry.is_dir():
+            pending.append(f"{path}/")
+          else:
+            yield path, None
+        elif entry.is_dir():
+          yield path, "is a link to a folder, which is not followed"
+        else:
+          yield path, LEADS_OUT if fence.place(path) is None else None
+
+
+def check_fields(row: dict) -> None:
+  """Raises `RowError` for a row of more fields than the header."""
+  if None in row:
+    raise RowError("has more fields than the header: quote those that hold commas")
+
+
+def check_any(place: epath.Path, clips: Sequence, rejected: Sequence[Rejected]) -> None:
+  """Raises `UserError` if there are no clips."""
+  if clips:
+    return
+  if not rejected:
+    raise UserError(f"{place} holds no clips: there must be some to train with")
+  first = rejected[0]
+  raise UserError(
+    f"{place} holds no usable clip: all {len(rejected)} are rejected, since "
+    f"{first.fname} {first.reason}, and so on"
+  )

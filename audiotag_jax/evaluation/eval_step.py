@@ -1,0 +1,35 @@
+"""One step of evaluation: a pure function, for pmap."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from audiotag_jax.models import layers
+
+
+def in_float32(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Cached log-mels are float16 up to here: half as many bytes to the device."""
+  return batch | {"inputs": layers.at_least_float32(batch["inputs"])}
+
+
+def eval_step(
+  variables: dict[str, Any], batch: dict[str, jax.Array], *, model: nn.Module
+) -> dict[str, jax.Array]:
+  """Scores each device's share of a batch.
+
+  Args:
+    variables: `params` and `batch_stats`.
+    batch: `inputs` and `labels` as in training, and whatever else says which clip a
+      row is of; it is handed back.
+    model: the model.
+
+  Returns:
+    `scores` <float32>[batch, classes] in [0, 1], `loss` <float32>[batch], the binary
+    cross-entropy in nats, and the rest of the batch.
+  """
+  batch = in_float32(batch)
+  logits = model.apply(variables, batch.pop("inputs"), train=False)["logits"]
+  loss = optax.sigmoid_binary_cross_entropy(logits, batch.pop("labels")).mean(axis=-1)
+  return batch | {"scores": nn.sigmoid(logits), "loss": loss}

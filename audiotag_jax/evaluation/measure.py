@@ -1,0 +1,81 @@
+"""Robustness and cost of finished runs, measured and written beside their results."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from audiotag_jax import files, parallel
+from audiotag_jax import workdir as workdir_lib
+from audiotag_jax.data.dataset import load_splits
+from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import cost, robustness
+from audiotag_jax.evaluation.eval_step import eval_step
+from audiotag_jax.evaluation.runs import FinishedRun, load_run
+
+
+def measure_run(workdir: Path) -> Iterator[tuple[Path, bool]]:
+  """Measures what is not measured yet, or was before the run was evaluated last.
+
+  Yields:
+    Each file, once it is up to date, and whether it is new.
+
+  Raises:
+    UserError: the run is not finished, or does not fit this data or code any more.
+  """
+  check_finished(workdir)
+  evaluated_s = (workdir / workdir_lib.FINISHED[-1]).stat().st_mtime
+  outdated = {}
+  for file, measure in (
+    (workdir_lib.COST, measure_cost),
+    (workdir_lib.ROBUSTNESS, measure_robustness),
+  ):
+    path = workdir / file
+    if path.exists() and path.stat().st_mtime >= evaluated_s:
+      yield path, False
+    else:
+      outdated[path] = measure
+  run = load_run(workdir) if outdated else None
+  for path, measure in outdated.items():
+    files.write_json(path, measure(run))
+    yield path, True
+
+
+def check_finished(workdir: Path) -> None:
+  """Raises `UserError` if a workdir lacks a file that a finished run has."""
+  for file in workdir_lib.FINISHED:
+    if not (workdir / file).exists():
+      raise UserError(
+        f"{workdir} is no finished run, for it has no {file}: train it to the end, or "
+        "evaluate it with --mode=evaluate"
+      )
+
+
+def measure_cost(run: FinishedRun) -> dict[str, Any]:
+  """Measures what a run's model costs; see `cost.measure`."""
+  model, variables = run.restored
+  return cost.measure(model, variables, run.config)
+
+
+def measure_robustness(run: FinishedRun) -> dict[str, dict[str, float]]:
+  """Measures how a run's scores hold up; see `robustness.measure`.
+
+  Raises:
+    UserError: the run was evaluated on other data.
+  """
+  # TensorFlow reads and transforms the data; the accelerators are JAX's.
+  tf.config.set_visible_devices([], "GPU")
+  config = run.config
+  model, variables = run.restored
+  parallel.check_divisible(config.evaluation.batch_size, "evaluation.batch_size")
+  clips = load_splits(config)[config.evaluation.split]
+  if not np.array_equal(run.predictions.fname, np.array(clips.fname.tolist())):
+    raise UserError(
+      f"{run.workdir} was evaluated on other clips than those of "
+      f"{config.evaluation.split} now: evaluate it again, with --mode=evaluate"
+    )
+  step = parallel.pmap(functools.partial(eval_step, model=model))
+  return robustness.measure(step, parallel.replicate(variables), clips, config)

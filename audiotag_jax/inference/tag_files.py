@@ -1,0 +1,141 @@
+"""Files and folders to tags or events, file by file."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from audiotag_jax.audio.files import AudioError
+from audiotag_jax.audio.streams import AudioStream
+from audiotag_jax.errors import UserError
+from audiotag_jax.inference.events import Event, find_events
+from audiotag_jax.inference.tag_output import EVENT_FORMATS, Tagged
+from audiotag_jax.inference.tagger import Tagger
+
+# Endings of recordings in a folder: what libsndfile reads, and what often needs ffmpeg.
+AUDIO_ENDINGS = {
+  *(f".{name.lower()}" for name in soundfile.available_formats()),
+  *(".aif", ".aifc", ".oga", ".opus", ".aac", ".m4a", ".m4b", ".mp4", ".wma", ".amr"),
+  *(".3gp", ".ac3", ".ape", ".wv", ".mka", ".mkv", ".mov", ".webm"),
+}
+
+
+def find_files(paths: list[str]) -> list[Path]:
+  """Lists the files given and, in order, the audio files of the folders given.
+
+  Hidden files of folders, such as a Mac's `._x.wav`, are left out.
+
+  Raises:
+    UserError: there are none.
+  """
+  found = []
+  for path in map(Path, paths):
+    if not path.is_dir():
+      found.append(path)
+      continue
+    found += sorted(
+      file
+      for file in path.rglob("*")
+      if file.suffix.lower() in AUDIO_ENDINGS
+      and not file.name.startswith(".")
+      and file.is_file()
+    )
+  if not found:
+    raise UserError(f"no audio files in {', '.join(paths)}: give files, or a folder")
+  return list(dict.fromkeys(found))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TagOptions:
+  """Options of tagging.
+
+  Attributes:
+    format: a value of `tag_output.FORMATS`; those of `EVENT_FORMATS` give events, the
+      others tags.
+    top_k: the number of tags, the highest ones; 0 for all from their thresholds on.
+    threshold: the score from which a class counts; None for the model's own ones or,
+      with `top_k`, for no threshold.
+    window_s: the length of a long file's windows.
+    hop_s: from one window to the next; None or 0 for `window_s`.
+    pool: "mean" or "max" over the windows.
+    median_s: the length of the median filter of events.
+    min_duration_s: the length of the shortest event.
+    plot: where a picture of the file is written; None or "" for no picture.
+  """
+
+  format: str = "table"
+  top_k: int = 0
+  threshold: float | None = None
+  window_s: float = 30.0
+  hop_s: float | None = None
+  pool: str = "mean"
+  median_s: float = 0.0
+  min_duration_s: float = 0.0
+  plot: str | None = None
+
+
+class FileTagger:
+  """Tags one file after another."""
+
+  def __init__(self, tagger: Tagger, options: TagOptions):
+    self._tagger = tagger
+    self._options = options
+    self._thresholds = tagger.thresholds
+    if options.threshold is not None:
+      self._thresholds = np.full_like(tagger.thresholds, options.threshold)
+
+  def tag(self, path: Path, bar: tqdm) -> Tagged:
+    """Tags a file; a file that cannot be decoded has the reason instead."""
+    stream = AudioStream(path, self._tagger.sample_rate_hz)
+    try:
+      events = tags = ()
+      if self._options.format in EVENT_FORMATS:
+        events = self._events(_watched(stream, bar))
+      else:
+        tags = self._tags(_watched(stream, bar))
+      if self._options.plot:
+        # Imported here, for matplotlib takes as long to import as a file to tag.
+        from audiotag_jax.inference import timeline
+
+        picture, read = Path(self._options.plot), lambda: _watched(stream, bar)
+        timeline.plot(picture, path.name, read, self._tagger)
+    except AudioError as error:
+      return Tagged(str(path), error=f"{error}")
+    return Tagged(str(path), stream.duration_s, tags, events)
+
+  def _tags(self, blocks: Iterator[np.ndarray]) -> tuple[tuple[str, float], ...]:
+    options = self._options
+    windows = self._tagger.score_windows(
+      blocks, options.window_s, options.hop_s or options.window_s
+    )
+    total, num_windows = 0.0, 0
+    for window in windows:
+      pool = np.maximum if options.pool == "max" else np.add
+      total, num_windows = pool(total, window.scores), num_windows + 1
+    scores = total if options.pool == "max" else total / num_windows
+    order = np.argsort(-scores, kind="stable")
+    if options.threshold is not None or not options.top_k:
+      order = order[scores[order] >= self._thresholds[order]]
+    order = order[: options.top_k or None]
+    return tuple((self._tagger.class_names[i], float(scores[i])) for i in order)
+
+  def _events(self, blocks: Iterator[np.ndarray]) -> tuple[tuple[str, Event], ...]:
+    events = find_events(
+      self._tagger.score_frames(blocks),
+      self._thresholds,
+      self._tagger.frame_hop_s,
+      median_s=self._options.median_s,
+      min_duration_s=self._options.min_duration_s,
+    )
+    names = self._tagger.class_names
+    return tuple((names[event.class_index], event) for event in sorted(events))
+
+
+def _watched(stream: AudioStream, bar: tqdm) -> Iterator[np.ndarray]:
+  """Yields a stream's blocks, and shows how far it is."""
+  for block in stream:
+    bar.set_postfix_str(f"{stream.duration_s:.0f} s of {stream.path.name}")
+    yield block

@@ -1,0 +1,43 @@
+"""A model directory of PANNs becomes a file that PANNs' PyTorch classes load."""
+
+from pathlib import Path
+
+from audiotag_jax import files, model_directory
+from audiotag_jax.errors import UserError
+from audiotag_jax.frontend import mel
+from audiotag_jax.panns import architectures, convert, fixed, pytorch_file, tables
+
+
+def export_file(directory: Path, output: Path, *, overwrite: bool = False) -> str:
+  """Writes {"model": state_dict}; returns the architecture.
+
+  Args:
+    directory: a model directory, converted or trained here.
+    output: the file; written whole, or not at all.
+    overwrite: whether to replace a file that is there.
+
+  Raises:
+    UserError: `directory` is not a model directory of PANNs, or something is at
+      `output`.
+  """
+  files.check_output(output, overwrite)
+  description, variables = model_directory.load_model(directory)
+  name = description.architecture
+  if name not in tables.TABLES:
+    raise UserError(
+      f"{directory} is a {name}, which PANNs do not have: {', '.join(tables.TABLES)}"
+    )
+  # The fixed matrices: those of the file that was converted, else ours.
+  front_end = mel.LogMelParams(**description.front_end)
+  rest = fixed.matrices(front_end.fft_samples, mel.mel_matrix(front_end))
+  rest |= variables.pop("pytorch", {})
+  widths = {}
+  if name in architectures.CNN_BLOCKS:
+    widths = {key: description.fields[key] for key in architectures.WIDTHS}
+  table = tables.TABLES[name](len(description.class_names), **widths)
+  try:
+    state_dict = convert.to_pytorch(variables, table, rest)
+  except UserError as error:
+    raise UserError(f"{directory} is not of {name}: {error}") from error
+  pytorch_file.write_state_dict(output, state_dict)
+  return name

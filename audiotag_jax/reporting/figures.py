@@ -1,0 +1,100 @@
+"""Figures of reports, as SVG: their look, and the parts that reports share.
+
+A run, or a split, has the same colour and marker in all figures: `styles` gives them.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+# Okabe & Ito's colours (2008), which colour-blind people can tell apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDTH_IN = 10.0
+# More rows than these are put beside each other in two columns.
+ROWS_OF_A_COLUMN = 60
+
+Styles = Mapping[str, Mapping[str, str]]
+
+# Text stays text, and a name with a dollar sign is no formula; the salt makes the same
+# figure the same file.
+drawn = matplotlib.rc_context(
+  {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "audiotag_jax",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+  }
+)
+
+
+def styles(names: Sequence[str]) -> Styles:
+  """Gives each run a colour and a marker."""
+  return {
+    name: {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
+    for i, name in enumerate(names)
+  }
+
+
+@drawn
+def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
+  """Draws how often labels come together, as a heat map.
+
+  Args:
+    classes: the names of the rows and the columns.
+    share: the share of the row's clips that have the column's label
+      <float>[classes, classes]; NaN where there is nothing to show.
+  """
+  size_in = min(WIDTH_IN, 3.5 + 0.17 * len(classes))
+  figure = Figure(figsize=(size_in, size_in * 0.92))
+  axes = figure.subplots()
+  colors = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
+  image = axes.imshow(share, cmap=colors, vmin=0, vmax=1, interpolation="none")
+  ticks = np.arange(len(classes))
+  axes.set_xticks(ticks, classes, rotation=90, fontsize=7)
+  axes.set_yticks(ticks, classes, fontsize=7)
+  axes.grid(visible=False)
+  axes.set(
+    title="Labels that come together",
+    xlabel="… also have this label",
+    ylabel="of the clips with this label",
+  )
+  figure.colorbar(image, label="share of the row's clips", shrink=0.6)
+  return to_svg(figure)
+
+
+def add_legend(
+  figure: Figure, styles: Styles, names: Mapping[str, object], title: str = ""
+) -> None:
+  """Names the runs that are drawn above the figure, under its title if it has one."""
+  # About 5 points a letter, and 45 for the line before it.
+  width_points = 45 + 5 * max(map(len, names))
+  figure.legend(
+    [Line2D([], [], lw=1.5, **styles[name]) for name in names],
+    list(names),
+    loc="outside upper left",
+    ncols=max(1, int(72 * figure.get_figwidth() / width_points)),
+    title=title,
+    title_fontsize=10,
+    alignment="left",
+  )
+
+
+def to_svg(figure: Figure) -> str:
+  """The figure as an SVG file, without what changes from day to day."""
+  file = io.StringIO()
+  nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+  figure.savefig(file, format="svg", metadata=nothing)
+  return file.getvalue()

@@ -1,0 +1,137 @@
+"""Evaluation of a run: its results, and its model directory."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from audiotag_jax import model_directory, parallel
+from audiotag_jax import workdir as workdir_lib
+from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import results, thresholds
+from audiotag_jax.evaluation.results import Predictions
+from audiotag_jax.models.create import described_fields
+from audiotag_jax.training.run import Run, init_state, open_run
+
+
+def evaluate_only(config: ml_collections.ConfigDict, workdir: str) -> str:
+  """Evaluates a checkpoint of a run; see `train.train_and_evaluate`."""
+  if not (Path(workdir) / workdir_lib.CONFIG).exists():
+    raise UserError(
+      f"{workdir} holds no {workdir_lib.CONFIG}: give the workdir of a run"
+    )
+  run = open_run(config, Path(workdir))
+  try:
+    return evaluate_checkpoint(run)
+  finally:
+    run.checkpoints.close()
+
+
+def evaluate_checkpoint(run: Run) -> str:
+  """Scores a split, writes the results and the model, returns the results' table."""
+  config, evaluation = run.config, run.config.evaluation
+  step, members = evaluated_variables(run)
+
+  def predict(split: str) -> Predictions:
+    # One after the other, so that the devices hold one at a time.
+    return results.mean_scores(
+      [run.predict(parallel.replicate(each), split) for each in members]
+    )
+
+  predictions = predict(evaluation.split)
+  is_val = evaluation.split == "val"
+  val = predictions if is_val else predict("val")
+  if not parallel.is_main_process():
+    return ""
+  if evaluation.checkpoint != "ensemble":
+    save_model(run, members[0], step, val)
+  entry = results.write_results(
+    run.workdir,
+    predictions,
+    None if is_val else val,
+    run_name=run.workdir.name,
+    threshold=evaluation.threshold,
+    facts={
+      "model": config.model.name,
+      "split": evaluation.split,
+      "checkpoint": evaluation.checkpoint,
+      "step": step,
+      "params": sum(x.size for x in jax.tree.leaves(members[0]["params"])),
+    },
+  )
+  return describe_results(run, predictions, entry)
+
+
+def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
+  """Restores the checkpoints that `evaluation.checkpoint` names.
+
+  Returns:
+    The step, the last of several, and the `params` and `batch_stats`: of an ensemble,
+    several.
+  """
+  which, like = run.config.evaluation.checkpoint, init_state(run)
+  several = which in ("average", "ensemble")
+  found = run.checkpoints.steps_of("latest" if several else which)
+  members = [run.checkpoints.restore(step, like).variables for step in found]
+  if which == "average":
+    members = [jax.tree.map(lambda *x: np.mean(x, axis=0), *members)]
+  return found[-1], members
+
+
+def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) -> str:
+  """The results as a table with the chance level, and where they are stored."""
+  evaluation = run.config.evaluation
+  rows = {f"{run.workdir.name}, at {evaluation.threshold}": entry}
+  for key, title in (
+    ("tuned_global", "at a threshold tuned on val"),
+    ("tuned_per_class", "at each class's, tuned on val"),
+  ):
+    if key in entry:
+      rows[title] = entry | entry[key]
+  prior = results.label_prior(predictions, run.splits["train"].labels)
+  rows["label prior (chance)"] = prior.metrics(evaluation.threshold)[0]
+  num_empty = int((~predictions.labels.any(axis=0)).sum())
+  several = evaluation.checkpoint == "ensemble"
+  model = (
+    "none, for an ensemble is several" if several else run.workdir / workdir_lib.MODEL
+  )
+  left_out = f"{num_empty} classes without a positive are left out of the means\n"
+  return (
+    f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
+    f"{evaluation.checkpoint} checkpoint (step {entry['step']})\n"
+    f"{results.table(rows)}\n"
+    f"{left_out if num_empty else ''}"
+    f"Results: {run.workdir / workdir_lib.RESULTS}\n"
+    f"Model:   {model}\n"
+    f"Curves:  tensorboard --logdir={run.workdir}"
+  )
+
+
+def save_model(
+  run: Run, variables: dict[str, Any], step: int, val: Predictions
+) -> None:
+  """Writes a model directory to the workdir's model/.
+
+  Its thresholds are tuned on `val`, the model's scores of val.
+  """
+  description = model_directory.ModelDescription(
+    architecture=run.config.model.name,
+    fields=described_fields(run.model),
+    front_end=dict(run.config.frontend),
+    class_names=list(run.splits["train"].classes),
+    source={
+      "run": run.workdir.name,
+      "step": step,
+      "checkpoint": run.config.evaluation.checkpoint,
+    },
+    thresholds={
+      "global": thresholds.tune_global(val.scores, val.labels),
+      "per_class": thresholds.tune_per_class(val.scores, val.labels).tolist(),
+    },
+    normalize=run.config.data.normalize,
+  )
+  model_directory.save_model(
+    run.workdir / workdir_lib.MODEL, description, variables, overwrite=True
+  )

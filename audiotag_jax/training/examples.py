@@ -1,0 +1,91 @@
+"""A few clips of a split, to look at and listen to in TensorBoard."""
+
+import ml_collections
+import numpy as np
+from clu import metric_writers
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from audiotag_jax.data.clips import ClipIndex, read_waveform
+from audiotag_jax.evaluation import results
+from audiotag_jax.frontend import log_mel_tf, mel
+
+NUM_EXAMPLES = 4
+NUM_BARS = 8
+
+
+def write_audio(
+  writer: metric_writers.MetricWriter,
+  clips: ClipIndex,
+  config: ml_collections.ConfigDict,
+) -> None:
+  """Writes the examples' normalised waveforms."""
+  for clip in _chosen(clips):
+    waveform = read_waveform(clips, clip, config.data).numpy()
+    writer.write_audios(
+      0,
+      {f"examples/{clips.fname[clip]}/audio": waveform[None, :, None]},
+      sample_rate=config.frontend.sample_rate_hz,
+    )
+
+
+def write_predictions(
+  writer: metric_writers.MetricWriter,
+  step: int,
+  clips: ClipIndex,
+  predictions: results.Predictions,
+  config: ml_collections.ConfigDict,
+) -> None:
+  """Writes a picture of each example: its log-mel beside its scores and labels."""
+  images = {
+    f"examples/{clips.fname[clip]}/scores": _picture(
+      clips, clip, predictions.scores[clip], config
+    )
+    for clip in _chosen(clips)
+  }
+  writer.write_images(step, images)
+
+
+def _chosen(clips: ClipIndex) -> list[int]:
+  """A few clips spread over the split, the same at every step."""
+  spread = np.linspace(0, len(clips) - 1, NUM_EXAMPLES)
+  return np.unique(spread.round().astype(int)).tolist()
+
+
+def _picture(
+  clips: ClipIndex,
+  clip: int,
+  scores: np.ndarray,
+  config: ml_collections.ConfigDict,
+) -> np.ndarray:
+  """Draws a clip; returns <uint8>[1, height, width, 3]."""
+  params = mel.LogMelParams(**config.frontend)
+  waveform = read_waveform(clips, clip, config.data)
+  least_samples = params.fft_samples // 2 + 1
+  waveform = np.pad(waveform, (0, max(0, least_samples - len(waveform))))
+  log_mel = log_mel_tf.log_mel(waveform, params).numpy()
+
+  figure = Figure(figsize=(9, 3), dpi=100, layout="constrained")
+  left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+  duration_s = len(waveform) / params.sample_rate_hz
+  left.imshow(
+    log_mel.T,
+    origin="lower",
+    aspect="auto",
+    vmin=log_mel.max() - 80,
+    extent=(0, duration_s, 0, params.num_mels),
+  )
+  left.set(title=f"{clips.fname[clip]}: log-mel", xlabel="s", ylabel="mel band")
+
+  labels = clips.labels[[clip]].toarray()[0].astype(bool)
+  order = np.lexsort((-scores, ~labels))
+  order = order[: max(NUM_BARS, labels.sum())]
+  order = order[np.argsort(-scores[order])]
+  colors = np.where(labels[order], "tab:green", "tab:gray")
+  right.barh([clips.classes[c] for c in order], scores[order], color=colors)
+  right.set(title="score (green: labelled)", xlim=(0, 1))
+  right.invert_yaxis()
+
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[None, ..., :3]

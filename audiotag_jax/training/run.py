@@ -1,0 +1,144 @@
+"""A run, opened from a config and a workdir: training and evaluation share it."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections
+import numpy as np
+import optax
+import tensorflow as tf
+from absl import logging
+from clu import parameter_overview
+
+from audiotag_jax import checkpoint, files, parallel, recipes
+from audiotag_jax import workdir as workdir_lib
+from audiotag_jax.data import input_pipeline
+from audiotag_jax.data.clips import ClipIndex
+from audiotag_jax.data.dataset import load_splits
+from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import evaluate
+from audiotag_jax.evaluation.eval_step import eval_step
+from audiotag_jax.evaluation.results import Predictions
+from audiotag_jax.models.create import create_model
+from audiotag_jax.training import finetune, optim, steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What training and evaluation share.
+
+  Attributes:
+    config: the config.
+    workdir: the run's folder; its last part is the run's name.
+    splits: the clips of train, val and eval.
+    model: the model.
+    scales: the share of the learning rate that each layer gets.
+    tx: the optimizer.
+    checkpoints: the run's checkpoints.
+    eval_step: `eval_step.eval_step`, pmapped.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: Path
+  splits: dict[str, ClipIndex]
+  model: nn.Module
+  scales: dict[str, float]
+  tx: optax.GradientTransformation
+  checkpoints: checkpoint.RunCheckpoints
+  eval_step: Callable
+
+  def predict(self, variables: dict[str, Any], split: str) -> Predictions:
+    """Scores a split with replicated `params` and `batch_stats`."""
+    return evaluate.predict(self.eval_step, variables, self.splits[split], self.config)
+
+
+def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
+  """Opens, or makes, the run of a workdir, and loads its data.
+
+  Raises:
+    UserError: the config is wrong, or the workdir is of another config or data.
+  """
+  # TensorFlow reads and transforms the data; the accelerators are JAX's.
+  tf.config.set_visible_devices([], "GPU")
+  batch_size = config.train.batch_size
+  parts = config.train.accumulation_steps
+  parallel.check_divisible(batch_size, "train.batch_size", parts)
+  parallel.check_divisible(config.evaluation.batch_size, "evaluation.batch_size")
+
+  _check_unchanged(workdir / workdir_lib.CONFIG, config.to_dict())
+  with parallel.main_process_first():
+    clips = load_splits(config)
+  dataset = describe_splits(clips)
+  _check_unchanged(workdir / workdir_lib.DATASET, dataset)
+  if parallel.is_main_process():
+    files.write_json(workdir / workdir_lib.CONFIG, config.to_dict())
+    files.write_json(workdir / workdir_lib.DATASET, dataset)
+
+  num_classes = clips["train"].num_classes
+  model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
+  inputs_shape = (1, *input_pipeline.inputs_shape(config))
+  scales = finetune.learning_rate_scales(model, config, inputs_shape)
+  return Run(
+    config=config,
+    workdir=workdir,
+    splits=clips,
+    model=model,
+    scales=scales,
+    tx=optim.create_optimizer(config.train, scales),
+    checkpoints=checkpoint.RunCheckpoints(workdir, config.train.keep_checkpoints),
+    eval_step=parallel.pmap(functools.partial(eval_step, model=model)),
+  )
+
+
+def describe_splits(clips: dict[str, ClipIndex]) -> dict[str, Any]:
+  """Describes the splits of a data set by their classes and clips."""
+  return {
+    "classes": list(clips["train"].classes),
+    "splits": {
+      name: {"num_clips": len(split), "sha256": split.sha256}
+      for name, split in clips.items()
+    },
+  }
+
+
+def _check_unchanged(path: Path, new: Any) -> None:
+  """Raises `UserError` if a workdir was made with another config or data set."""
+  if not path.exists():
+    return
+  old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
+  changes = recipes.changed_keys(old, new)
+  if changes:
+    raise UserError(
+      f"{path.parent} was made with another {path.stem}: {'; '.join(changes)}. "
+      "Give another --workdir, or the values it was made with"
+    )
+
+
+def init_state(run: Run) -> steps.TrainState:
+  """Draws the run's initial state, on the host."""
+  shape = (1, *input_pipeline.inputs_shape(run.config))
+  state = steps.create_state(
+    run.model,
+    run.tx,
+    run.config.seed,
+    shape,
+    with_ema=run.config.train.ema_decay > 0,
+  )
+  return jax.tree.map(np.asarray, state)
+
+
+def restore_or_init(run: Run) -> steps.TrainState:
+  """Returns the last checkpoint's state, or the initial one without a checkpoint."""
+  state = init_state(run)
+  step = run.checkpoints.latest_step()
+  if step is None:
+    parameter_overview.log_parameter_overview(state.params)
+    return finetune.load_backbone(state, run.config) if run.config.init_from else state
+  logging.info("Going on from the checkpoint of step %d.", step)
+  return run.checkpoints.restore(step, state)

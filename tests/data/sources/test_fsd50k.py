@@ -1,0 +1,194 @@
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from audiotag_jax.data import builder
+from audiotag_jax.data.clips import read_index
+from audiotag_jax.data.sources import fsd50k
+from audiotag_jax.errors import UserError
+
+
+def prepare(source, tmp_path, allow_missing=0, rate_hz=16_000):
+  return builder.prepare(
+    fsd50k.read_source(source),
+    data_dir=str(tmp_path / "data"),
+    sample_rate_hz=rate_hz,
+    allow_missing=allow_missing,
+  )
+
+
+def edit(path, old, new):
+  text = path.read_text()
+  assert old in text
+  path.write_text(text.replace(old, new, 1))
+
+
+def decoded(index, clip):
+  return index.features.deserialize_example(index.read(np.array([clip]))[0])
+
+
+def test_every_clip_is_stored_at_full_length_in_csv_order(fsd50k_dir, tmp_path):
+  index, official = read_index(prepare(fsd50k_dir, tmp_path).folder)
+  assert index.classes == ("Bell", "Rain", "Siren")
+  assert index.fname.tolist() == [str(n) for n in range(1000, 1025)]
+  assert official.tolist() == ["train"] * 12 + ["val"] * 6 + ["eval"] * 7
+  for clip, fname in enumerate(index.fname):
+    part = "eval" if official[clip] == "eval" else "dev"
+    wav, _ = soundfile.read(fsd50k_dir / f"FSD50K.{part}_audio/{fname}.wav")
+    expected = soxr.resample(wav, 44_100, 16_000)
+    example = decoded(index, clip)
+    audio = example["audio"].numpy()
+    assert audio.dtype == np.int16
+    assert len(audio) == index.num_samples[clip] == len(expected)
+    np.testing.assert_allclose(audio / 32_767, expected, atol=2e-4)
+    assert example["fname"].numpy().decode() == fname
+    labels = np.flatnonzero(index.labels[[clip]].toarray())
+    assert example["labels"].numpy().tolist() == labels.tolist()
+
+
+def test_labels_are_those_of_the_csv_files(fsd50k_dir, tmp_path):
+  index, _ = read_index(prepare(fsd50k_dir, tmp_path).folder)
+  expected = {}
+  for name in ("dev", "eval"):
+    with (fsd50k_dir / f"FSD50K.ground_truth/{name}.csv").open() as file:
+      expected |= {
+        row["fname"]: row["labels"].split(",") for row in csv.DictReader(file)
+      }
+  for fname, labels in zip(index.fname, index.labels.toarray(), strict=True):
+    assert {index.classes[i] for i in np.flatnonzero(labels)} == set(expected[fname])
+
+
+def test_the_set_opens_as_any_tfds_set(fsd50k_dir, tmp_path):
+  folder = prepare(fsd50k_dir, tmp_path).folder
+  info = json.loads((folder / "dataset_info.json").read_text())
+  assert info["name"] == "audio_tags"
+  lengths = {s["name"]: sum(map(int, s["shardLengths"])) for s in info["splits"]}
+  assert lengths == {"train": 12, "val": 6, "eval": 7}
+
+
+def test_it_is_prepared_once_for_each_source_and_rate(fsd50k_dir, tmp_path):
+  first = prepare(fsd50k_dir, tmp_path)
+  written = os.stat(first.folder / "clips.csv").st_mtime_ns
+  assert prepare(fsd50k_dir, tmp_path) == first
+  assert os.stat(first.folder / "clips.csv").st_mtime_ns == written
+  assert prepare(fsd50k_dir, tmp_path, rate_hz=22_050).folder != first.folder
+  edit(fsd50k_dir / "FSD50K.ground_truth/eval.csv", "Bell", "Rain")
+  assert prepare(fsd50k_dir, tmp_path).folder != first.folder
+
+
+def test_a_replaced_audio_file_is_noticed(fsd50k_dir, tmp_path):
+  first = prepare(fsd50k_dir, tmp_path)
+  path = fsd50k_dir / "FSD50K.dev_audio/1001.wav"
+  soundfile.write(path, np.sin(np.arange(9_000)), 44_100)
+  assert prepare(fsd50k_dir, tmp_path).folder != first.folder
+
+
+def test_missing_and_broken_clips_are_named_and_may_be_allowed(fsd50k_dir, tmp_path):
+  (fsd50k_dir / "FSD50K.dev_audio/1003.wav").unlink()
+  (fsd50k_dir / "FSD50K.eval_audio/1020.wav").write_text("no audio")
+  with pytest.raises(
+    UserError, match=r"2 clips .*\(1003, 1020\), not at most 1"
+  ) as info:
+    prepare(fsd50k_dir, tmp_path, allow_missing=1)
+  assert "not at most 1" in str(info.value)
+  assert "--allow_missing=2" in str(info.value)
+  prepared = prepare(fsd50k_dir, tmp_path, allow_missing=2)
+  index, _ = read_index(prepared.folder)
+  assert len(index) == 23
+  assert not {"1003", "1020"} & set(index.fname)
+  assert decoded(index, 3)["fname"].numpy() == b"1004"
+  text = builder.describe(prepared)
+  assert "clips     23 (train 11, val 6, eval 6)" in text
+  assert "rejected  2" in text
+  assert "1: is missing" in text
+
+
+def test_a_preparation_that_was_interrupted_is_begun_anew(
+  fsd50k_dir, tmp_path, monkeypatch
+):
+  def interrupt(waveform):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(builder.waveforms, "to_int16", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      prepare(fsd50k_dir, tmp_path)
+  assert not list((tmp_path / "data").rglob("clips.csv"))
+  assert len(read_index(prepare(fsd50k_dir, tmp_path).folder)[0]) == 25
+
+
+@pytest.mark.parametrize(
+  ("file", "old", "new", "message"),
+  [
+    ("dev", ",split", ",part", "must have the columns"),
+    ("vocabulary", "1,Rain", "7,Rain", "row 2 is '7,Rain,/m/06mb1', not 1,label,mid"),
+    ("vocabulary", "1,Rain", "1,Bell", "labels must be distinct"),
+  ],
+)
+def test_wrong_csv_files_are_refused(fsd50k_dir, file, old, new, message):
+  edit(fsd50k_dir / f"FSD50K.ground_truth/{file}.csv", old, new)
+  with pytest.raises(UserError) as info:
+    fsd50k.read_source(fsd50k_dir)
+  assert message in str(info.value)
+  assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+  ("file", "old", "new", "fname", "reason"),
+  [
+    ("dev", "1002,Bell", "1002,Belfry", "1002", "has the label 'Belfry', which is not"),
+    ("dev", "1002,", "1001,", "1001", "comes more than once in the csv files"),
+    ("eval", "1020,", "1001,", "1001", "comes more than once in the csv files"),
+    ("dev", "1002,", "../1002,", "../1002", "must be a file's name, with no path"),
+    ("dev", "1002,", "C:\\1002,", "C:\\1002", "must be a file's name, with no path"),
+    ("dev", "1002,", ",", "", "must be a file's name, with no path"),
+    (
+      "dev",
+      ",train",
+      ",test",
+      "1000",
+      "has the split 'test', which must be train or val",
+    ),
+  ],
+)
+def test_a_row_of_no_usable_clip_is_rejected_and_the_others_prepared(
+  fsd50k_dir, tmp_path, file, old, new, fname, reason
+):
+  edit(fsd50k_dir / f"FSD50K.ground_truth/{file}.csv", old, new)
+  source = fsd50k.read_source(fsd50k_dir)
+  [rejected] = source.rejected
+  assert rejected.fname == fname
+  assert reason in rejected.reason
+  with pytest.raises(UserError, match="1 clips are missing or unusable"):
+    prepare(fsd50k_dir, tmp_path)
+  index, _ = read_index(prepare(fsd50k_dir, tmp_path, allow_missing=1).folder)
+  assert len(index) == 24
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+  with pytest.raises(
+    UserError, match=r"FSD50K.dev_audio does not exist, nor does FSD50K.dev_audio.zip"
+  ):
+    fsd50k.read_source(tmp_path)
+
+
+def test_a_byte_order_mark_and_crlf_do_no_harm(fsd50k_dir):
+  path = fsd50k_dir / "FSD50K.ground_truth/dev.csv"
+  plain = fsd50k.read_source(fsd50k_dir)
+  path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+  assert fsd50k.read_source(fsd50k_dir) == plain
+
+
+def test_large_sources_are_cut_into_shards(fsd50k_dir, tmp_path, monkeypatch):
+  monkeypatch.setattr(builder, "SHARD_CLIPS", 5)
+  folder = prepare(fsd50k_dir, tmp_path).folder
+  assert len(list(folder.glob("*train*tfrecord*"))) == 3
+  index, _ = read_index(folder)
+  assert [decoded(index, i)["fname"].numpy().decode() for i in range(25)] == list(
+    index.fname
+  )

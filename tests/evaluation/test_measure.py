@@ -1,0 +1,65 @@
+import json
+import os
+
+import pytest
+
+from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import measure
+from audiotag_jax.evaluation.runs import load_run
+from audiotag_jax.training import evaluate_run, train
+
+
+@pytest.fixture
+def finished(tiny_config, tmp_path):
+  """The workdir of a finished run."""
+  workdir = tmp_path / "run"
+  train.train_and_evaluate(tiny_config, str(workdir))
+  return workdir
+
+
+def read(path):
+  return json.loads(path.read_text())
+
+
+@pytest.fixture
+def measures(monkeypatch):
+  """The runs whose cost and robustness were measured, which takes no time here."""
+  runs = {"cost": [], "robustness": []}
+  for name, measured in runs.items():
+    monkeypatch.setattr(measure, f"measure_{name}", measured.append)
+  return runs
+
+
+def test_the_split_evaluated_last_is_measured(tiny_config, finished, measures):
+  list(measure.measure_run(finished))
+  (first,) = measures["cost"]
+  assert first.config.evaluation.split == "eval"
+  assert first.config.crnn.filters == (4, 8)
+  assert measures["robustness"] == [first]
+  list(measure.measure_run(finished))
+  assert len(measures["cost"]) == 1
+
+  tiny_config.evaluation.split, tiny_config.evaluation.threshold = "val", 0.4
+  evaluate_run.evaluate_only(tiny_config, str(finished))
+  os.utime(finished / "results/robustness.json")
+  list(measure.measure_run(finished))
+  assert len(measures["robustness"]) == 1
+  assert len(measures["cost"]) == 2
+  assert measures["cost"][1].config.evaluation.split == "val"
+  assert measures["cost"][1].config.evaluation.threshold == 0.4
+
+
+def test_weights_or_clips_that_are_not_those_evaluated(finished, fsd50k_dir):
+  path = finished / "results/performance.json"
+  performance = read(path)
+  performance["run"]["step"] += 1
+  path.write_text(json.dumps(performance))
+  with pytest.raises(UserError, match=r"run/model is of step \d, but .* of \d: eval"):
+    _ = load_run(finished).restored
+  performance["run"]["step"] -= 1
+  path.write_text(json.dumps(performance))
+  run = load_run(finished)
+  table = fsd50k_dir / "FSD50K.ground_truth/eval.csv"
+  table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+  with pytest.raises(UserError, match="was evaluated on other clips than those"):
+    measure.measure_robustness(run)

@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from audiotag_jax import config as config_lib
+from audiotag_jax.training import augment
+
+KEY = jax.random.key(0)
+
+
+def batch_of(shape, num_clips=64):
+  rng = np.random.default_rng(0)
+  inputs = rng.normal(-40, 10, (num_clips, *shape)).astype(np.float32)
+  labels = (rng.random((num_clips, 5)) < 0.4).astype(np.float32)
+  return {"inputs": jnp.array(inputs), "labels": jnp.array(labels)}
+
+
+def test_nothing_is_the_default():
+  batch = batch_of((20, 8))
+  after = augment.augment(KEY, batch, config_lib.get_config())
+  for name, value in batch.items():
+    np.testing.assert_array_equal(after[name], value)
+
+
+def test_a_gain_in_db_is_the_same_for_log_mels_and_waveforms():
+  log_mel = batch_of((20, 8))["inputs"]
+  gain_db = np.asarray(augment.random_gain(KEY, log_mel, 6.0) - log_mel)
+  assert np.ptp(gain_db, axis=(1, 2)).max() < 1e-4
+  assert -6 <= gain_db.min() < -4
+  assert 4 < gain_db.max() <= 6
+  waveform = batch_of((50,))["inputs"]
+  ratio = np.asarray(augment.random_gain(KEY, waveform, 6.0) / waveform)
+  assert 10 ** (-6 / 20) <= ratio.min() < ratio.max() <= 10 ** (6 / 20)
+  np.testing.assert_allclose(20 * np.log10(ratio[:, 0]), gain_db[:, 0, 0], atol=1e-4)
+
+
+def test_a_gain_leaves_silence_on_the_front_end_s_floor():
+  silence = jnp.full((64, 3, 4), -100.0)
+  after = np.asarray(augment.random_gain(KEY, silence, 6.0))
+  assert after.min() == -100.0
+
+
+def test_a_roll_goes_around_by_up_to_so_many_steps():
+  inputs = jnp.tile(jnp.arange(100.0), (64, 1))
+  rolled = np.asarray(augment.random_roll(KEY, inputs, 10))
+  shifts = rolled.argmin(axis=1)
+  shifts = np.where(shifts > 50, shifts - 100, shifts)
+  assert shifts.min() == -10
+  assert shifts.max() == 10
+  for row, shift in zip(rolled, shifts, strict=True):
+    np.testing.assert_array_equal(row, np.roll(np.arange(100.0), shift))
+
+
+def test_seconds_become_frames_or_samples():
+  config = config_lib.get_config()
+  config.augment.roll_s = 0.05  # 5 frames, 1600 samples
+  frames = jnp.tile(jnp.arange(100.0)[:, None], (64, 1, 2))
+  batch = {"inputs": frames, "labels": jnp.zeros((64, 1))}
+  shifts = np.asarray(augment.augment(KEY, batch, config)["inputs"]).argmin(axis=1)
+  assert set(shifts[:, 0]) == {*range(6), *range(95, 100)}
+  batch["inputs"] = jnp.tile(jnp.arange(20_000.0), (64, 1))
+  shifts = np.asarray(augment.augment(KEY, batch, config)["inputs"]).argmin(axis=1)
+  assert 1400 < shifts[shifts < 10_000].max() <= 1600
+
+
+@pytest.mark.parametrize("shape", [(20, 8), (50,)])
+def test_mixup_mixes_inputs_and_labels_by_one_weight(shape):
+  batch = batch_of(shape)
+  mixed = augment.mixup(KEY, batch, alpha=1.0, share=1.0)
+  x, before = (np.asarray(batch["inputs"]).reshape(64, -1) for _ in range(2))
+  before = np.roll(x, 1, axis=0)
+  y = np.asarray(mixed["inputs"]).reshape(64, -1)
+  # The weight by least squares on each clip's own line between the two.
+  line = x - before
+  weight = ((y - before) * line).sum(axis=1) / (line**2).sum(axis=1)
+  assert 0 <= weight.min() < 0.2
+  assert 0.8 < weight.max() <= 1.0
+  mix = weight[:, None]
+  np.testing.assert_allclose(y, mix * x + (1 - mix) * before, atol=1e-3)
+  labels = np.asarray(batch["labels"])
+  expected = mix * labels + (1 - mix) * np.roll(labels, 1, axis=0)
+  np.testing.assert_allclose(mixed["labels"], expected, atol=1e-5)
+
+
+def test_mixup_of_a_share_leaves_the_others():
+  batch = batch_of((20, 8), num_clips=1000)
+  mixed = augment.mixup(KEY, batch, alpha=10.0, share=0.3)
+  same = (np.asarray(mixed["inputs"]) == batch["inputs"]).all(axis=(1, 2))
+  assert 0.65 < same.mean() < 0.75
+
+
+def test_weights_of_alpha_10_are_near_one_half():
+  inputs = jnp.tile(jnp.array([[0.0], [1.0]]), (500, 1))
+  batch = {"inputs": inputs, "labels": inputs}
+  weights = np.asarray(augment.mixup(KEY, batch, 10.0, 1.0)["inputs"])[1::2, 0]
+  # Beta(10, 10): mean 1/2, variance 1 / (4 * 21).
+  assert abs(weights.mean() - 0.5) < 0.02
+  assert abs(weights.std() - 84**-0.5) < 0.01
