@@ -9,7 +9,7 @@ import numpy as np
 from clu import metric_writers, periodic_actions
 from tqdm import tqdm
 
-from audiotag_jax import parallel, recipes
+from audiotag_jax import logs, parallel, recipes
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.data import input_pipeline
 from audiotag_jax.evaluation import evaluate, learning_curves
@@ -33,6 +33,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> str:
     UserError: the config, the data or the workdir does not fit; the loss diverged.
   """
   run = open_run(config, Path(workdir))
+  logs.warn_of_bad_jax()
   try:
     state = restore_or_init(run)
     if state.step < config.train.num_steps:
