@@ -44,10 +44,11 @@ def log_mel(
   waveform = pad_short(waveform, half + 1)
   paddings = [(0, 0)] * (waveform.ndim - 1) + [(half, half)]
   frames = _frame(jnp.pad(waveform, paddings, mode="reflect"), params, num_frames)
+  window = mel.hann_window(params).astype(frames.dtype)
   # Accelerators would round the factors of a float32 product to fewer bits.
   mel_power = jnp.matmul(
-    power(frames * mel.hann_window(params)),
-    mel.mel_matrix(params),
+    power(frames * window),
+    mel.mel_matrix(params).astype(frames.dtype),
     precision=jax.lax.Precision.HIGHEST,
   )
   return 10.0 * jnp.log10(jnp.maximum(mel_power, mel.MIN_POWER))
