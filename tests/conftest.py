@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402
 import os
+import sys
 import tempfile
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
@@ -13,6 +14,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
   os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+# PyTorch's optimizers import Triton where it is installed; beside TensorFlow that ends
+# the process.
+sys.modules["triton"] = None
 
 import csv
 from pathlib import Path
