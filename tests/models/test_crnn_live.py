@@ -230,7 +230,9 @@ def assert_gradients_alike(ours, theirs):
     assert max(values) <= 5e-2, (key, values)
 
 
-@pytest.mark.parametrize("case", ["attention", "linear_softmax"])
+@pytest.mark.parametrize(
+  "case", ["attention", pytest.param("linear_softmax", marks=pytest.mark.exhaustive)]
+)
 def test_training_agrees_with_pytorch(case):
   ours, theirs = flax_run(case), torch_run(case)
   assert ours.losses[0] == pytest.approx(theirs.losses[0], rel=1e-5)
@@ -245,7 +247,9 @@ def test_training_agrees_with_pytorch(case):
   assert_alike(*changes, most=CHANGE_TOLERANCE)
 
 
-@pytest.mark.parametrize("case", ["attention", "max"])
+@pytest.mark.parametrize(
+  "case", ["attention", pytest.param("max", marks=pytest.mark.exhaustive)]
+)
 def test_the_gradient_under_plain_jit_agrees_with_pytorch(case):
   config, variables = config_of(case), initial_variables(case)
   model = create_model(config, num_classes=NUM_CLASSES, axis_name=None)
