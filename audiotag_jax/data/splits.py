@@ -34,7 +34,7 @@ def split_clips(
     protocol: a value of `config.data.protocol`.
     clips: all clips of the set.
     official: the official split of each <str>[clips].
-    prepared: where the set lies.
+    prepared: the set.
 
   Raises:
     UserError: a split has no clips, or the study's file does not fit the set.
