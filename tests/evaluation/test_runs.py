@@ -1,4 +1,4 @@
-"""Loading runs, and what is refused."""
+"""Loading runs, and the runs that are refused."""
 
 import json
 import shutil
