@@ -10,7 +10,7 @@ from audiotag_jax.models import layers
 
 
 def in_float32(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Raises inputs to float32; float16 log-mels take half the bytes to the device."""
+  """Casts inputs up to float32; float16 log-mels take half the bytes to the device."""
   return batch | {"inputs": layers.at_least_float32(batch["inputs"])}
 
 

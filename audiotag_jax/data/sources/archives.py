@@ -194,7 +194,7 @@ def _check_parts(path: epath.Path, num_parts: int) -> None:
 def _read_at(
   path: epath.Path, num_parts: int, part: int, offset: int, num_bytes: int
 ) -> bytes:
-  """Reads bytes that an archive's end points to; raises `UserError` if some lack."""
+  """Reads bytes that an archive's end points to; `UserError` if they are missing."""
   parts = list(_part_paths(path, num_parts))[part:]
   if offset + num_bytes > sum(part.stat().length for part in parts):
     raise _damaged(path)
