@@ -24,16 +24,16 @@ from audiotag_jax.audio import waveforms
 MAX_CLIP_S = 600.0
 # Samples times channels, 1 GiB as float32: `MAX_CLIP_S` of stereo at 192 kHz fits.
 MAX_VALUES = 2**28
-# What libsndfile gives for a length that the header lacks (SF_COUNT_MAX).
+# libsndfile's value for a length that the header lacks (SF_COUNT_MAX).
 UNKNOWN_LENGTH = 2**63 - 1
 FFMPEG_TIMEOUT_S = 120.0
-# Decoders start this far before a part: those of mp3 and aac begin with silence or
-# worse where they are sent to.
+# Decoding starts this long before a part, because decoders of mp3 and aac give silence
+# or worse right after a seek.
 RUN_UP_S = 2.0
 
 
 class AudioFile(Protocol):
-  """A path of any file system that etils reads, or anything that is read like one."""
+  """A path on any file system that etils reads, or an object that is read like one."""
 
   @property
   def name(self) -> str: ...
@@ -54,14 +54,14 @@ def decode(
 ) -> tuple[np.ndarray, int]:
   """Decodes a file, or a part of it.
 
-  Only the part is read of a local file. A part that ffmpeg decodes may lie some
-  milliseconds off, where the format keeps its times no better (webm, ac3; tens of them
-  in wma).
+  If the file is local, only the part is read. A part that ffmpeg decodes may be shifted
+  by some milliseconds if the format stores times coarsely (webm, ac3; by tens of
+  milliseconds in wma).
 
   Args:
     audio: a file that libsndfile or ffmpeg reads.
     start_s: where the part starts.
-    end_s: where the part ends; None for the file's end, which it may lie beyond.
+    end_s: where the part ends, perhaps beyond the file's end; None for the file's end.
 
   Returns:
     Its channels <float32>[samples, channels], full scale at 1, at least one sample,
@@ -114,11 +114,11 @@ def read_audio(
 
 @contextlib.contextmanager
 def opened(audio: AudioFile) -> Iterator[BinaryIO]:
-  """Opens a local file, or one in memory that holds what another place has.
+  """Opens a local file, or a copy in memory of any other file.
 
   Raises:
-    AudioError: the file cannot be opened or is empty, or an error of reading or
-      decoding ends the block.
+    AudioError: the file cannot be opened or is empty, or the block ends with an error
+      of reading or decoding.
   """
   try:
     with _open(audio) as file:
@@ -142,16 +142,16 @@ def _open(audio: AudioFile) -> Iterator[BinaryIO]:
   if not isinstance(audio, os.PathLike) or "://" in str(audio):
     yield io.BytesIO(audio.read_bytes())
     return
-  # A pipe would block, and a device never end.
+  # A pipe would block, and a device would never end.
   if os.path.exists(audio) and not os.path.isfile(audio):
     raise AudioError("is not a file")
-  # By its descriptor: soundfile takes a file called x.raw for one without a header.
+  # Opened by descriptor, because soundfile assumes that a file x.raw has no header.
   with open(os.open(audio, os.O_RDONLY), "rb") as file:
     yield file
 
 
 def open_sound(file: BinaryIO) -> soundfile.SoundFile:
-  """Opens a file in libsndfile; raises `UnknownFormatError` if it does not read it."""
+  """Opens a file in libsndfile; raises `UnknownFormatError` if libsndfile refuses."""
   try:
     return soundfile.SoundFile(file)
   except soundfile.LibsndfileError as error:
@@ -191,7 +191,7 @@ def find_ffmpeg(cause: UnknownFormatError) -> str:
   """Finds the program ffmpeg, for a file that libsndfile does not read.
 
   Raises:
-    AudioError: there is none on the PATH.
+    AudioError: ffmpeg is not on the PATH.
   """
   program = shutil.which("ffmpeg")
   if not program:
@@ -210,9 +210,9 @@ def ffmpeg_command(
 
   Args:
     program: the path of ffmpeg.
-    path: the file; nothing that it names elsewhere is fetched.
-    before: options of the input.
-    after: options of the output.
+    path: the file; ffmpeg fetches nothing from network addresses in it.
+    before: the input's options.
+    after: the output's options.
   """
   command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
   command += [*before, "-i", f"file:{path}", "-map", "0:a:0", *after]
@@ -235,7 +235,7 @@ def _decode_with_ffmpeg(
   longest_s = MAX_CLIP_S + 1
   if end_s is not None:
     longest_s = min(longest_s, end_s - start_s)
-  # -ss 0 would bring in what the encoder put before the start.
+  # -ss 0 would include the encoder's padding before the start.
   before = ["-ss", f"{skipped_s:.6f}"] if skipped_s else []
   after = ["-ss", f"{start_s - skipped_s:.6f}", "-t", f"{longest_s:.6f}"]
   after += ["-fs", str(5 * MAX_VALUES)]

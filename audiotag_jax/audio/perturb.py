@@ -1,8 +1,8 @@
 """Perturbations of recordings: noise, lost bands, coding, rooms and excerpts.
 
-Each takes a mono waveform <float32>[samples], its rate and the generator that whatever
-is random is drawn from, and returns <float32>[samples], of the same length but for
-excerpts. Nothing is clipped: a sum may go beyond full scale.
+Each function takes a mono waveform <float32>[samples], its rate and a random generator,
+and returns <float32>[samples]. Only `excerpt` changes the length. Nothing is clipped: a
+sum may exceed full scale.
 """
 
 import hashlib
@@ -14,17 +14,18 @@ import scipy.signal
 import soundfile
 import soxr
 
-# Pink noise holds nothing below what is audible: half of the power that 1/f has in a
-# clip of 30 s would lie there, and none of it in a clip of 50 ms.
+# Lowest frequency of pink noise, at the limit of hearing. Without it, half of the power
+# of 1/f in a 30 s clip would be inaudible, and none of it in a 50 ms clip.
 PINK_FLOOR_HZ = 20.0
 # Order of the Butterworth filters: beyond their edges they fall 48 dB per octave.
 FILTER_ORDER = 8
-# What MPEG-1, 2 and 2.5 have, and the bit rates (lowest, highest) of each in kbit/s
-# that libsndfile maps its compression level to, linearly (its mpeg_l3_encode.c).
+# Sample rates of MPEG-1, 2 and 2.5.
 MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+# Bit rates (lowest, highest) in kbit/s of MPEG-1, 2 and 2.5, by the lowest sample rate
+# of each. libsndfile maps its compression level to them linearly (mpeg_l3_encode.c).
 MP3_KBIT_PER_S = {32_000: (32, 320), 16_000: (8, 160), 0: (8, 64)}
-# Samples that LAME's encoder (576) and a decoder (529) delay by. A file whose frames
-# are large enough to hold LAME's tag says so, and libsndfile then takes them off.
+# Delay in samples of LAME's encoder (576) and of a decoder (529). A file whose frames
+# are large enough for LAME's tag states the delay, and libsndfile then removes it.
 MP3_DELAY = 576 + 529
 
 
@@ -44,7 +45,7 @@ def add_noise(
 ) -> np.ndarray:
   """Adds "white" or "pink" noise; see `mix`.
 
-  At every ratio, a generator's noise is the same, louder or softer.
+  A generator's noise is the same at every ratio, only louder or softer.
   """
   draw = {"white": white_noise, "pink": pink_noise}[color]
   return mix(waveform, draw(len(waveform), rate_hz, rng), snr_db)
@@ -53,8 +54,8 @@ def add_noise(
 def mix(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
   """Adds noise <float32>[samples] at a signal-to-noise ratio.
 
-  It is that of mean powers over the clip, so that a silent clip stays silent. Silent
-  noise adds nothing.
+  The ratio is that of the mean powers over the clip, so a silent clip stays silent.
+  Silent noise adds nothing.
   """
   power = _power(noise)
   ratio = _power(waveform) / power if power else 0.0
@@ -89,7 +90,7 @@ def limit_band(
   low_hz: float | None = None,
   high_hz: float | None = None,
 ) -> np.ndarray:
-  """Filters out what is below `low_hz` and what is above `high_hz`.
+  """Removes frequencies below `low_hz` and above `high_hz`.
 
   Each edge is 3 dB down. An edge at or above Nyquist is ignored: it would remove
   nothing.
@@ -108,8 +109,8 @@ def code_mp3(
 ) -> np.ndarray:
   """Codes as MP3 of a constant bit rate (LAME, in libsndfile) and decodes.
 
-  At a rate that MP3 does not have, it is coded at the next higher one. The codec's
-  delay is taken off.
+  A waveform at a rate that MP3 lacks is coded at the next higher rate, 48 kHz at most.
+  The codec's delay is removed.
   """
   coded_hz = min((r for r in MP3_RATES_HZ if r >= rate_hz), default=MP3_RATES_HZ[-1])
   original = _resample(waveform, rate_hz, coded_hz)
@@ -132,22 +133,22 @@ def code_mp3(
 
 
 def _mp3_compression_level(rate_hz: int, kbit_per_s: int) -> float:
-  """What libsndfile maps to a bit rate; LAME takes the next one it has."""
+  """Returns the level that libsndfile maps to a bit rate; LAME takes the next rate."""
   bounds = (b for lowest_hz, b in MP3_KBIT_PER_S.items() if rate_hz >= lowest_hz)
   low, high = next(bounds)
-  # libsndfile cuts fractions off; half a kbit/s more keeps rounding from costing one,
-  # and from level 1.0, which it refuses.
+  # libsndfile cuts fractions off. Half a kbit/s more keeps rounding from costing one
+  # kbit/s, and keeps the level below 1.0, which libsndfile refuses.
   return (high - kbit_per_s - 0.5) / (high - low)
 
 
 def narrow(
   waveform: np.ndarray, rate_hz: int, _: np.random.Generator, *, through_hz: int
 ) -> np.ndarray:
-  """Resamples to a lower rate and back; at that rate or below, changes nothing."""
+  """Resamples to a lower rate and back; leaves a waveform at that rate or below."""
   if rate_hz <= through_hz:
     return waveform
-  there = _resample(waveform, rate_hz, through_hz)
-  return _fit(_resample(there, through_hz, rate_hz), len(waveform))
+  narrowed = _resample(waveform, rate_hz, through_hz)
+  return _fit(_resample(narrowed, through_hz, rate_hz), len(waveform))
 
 
 def reverberate(
@@ -155,9 +156,9 @@ def reverberate(
 ) -> np.ndarray:
   """Puts a recording in a room: the direct sound, and noise that dies away after it.
 
-  The room's response falls 60 dB in `rt60_s`, over which it is drawn (Moorer, "About
-  this reverberation business", 1979). It has as much energy as the direct sound, as at
-  a room's critical distance.
+  The room's response is noise that falls 60 dB in `rt60_s` and ends there (Moorer,
+  "About this reverberation business", 1979). The noise has as much energy as the direct
+  sound, as at a room's critical distance.
   """
   time_s = np.arange(1, round(rt60_s * rate_hz) + 1) / rate_hz
   tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / rt60_s)
@@ -175,7 +176,7 @@ def excerpt(
 
 
 def _resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-  """Resamples; what is shorter than the filter becomes at least one sample."""
+  """Resamples; a waveform shorter than the filter gives at least one sample."""
   if from_hz == to_hz:
     return waveform
   length = max(1, round(len(waveform) * to_hz / from_hz))
@@ -183,5 +184,5 @@ def _resample(waveform: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 
 def _fit(waveform: np.ndarray, length: int) -> np.ndarray:
-  """Cuts off what is beyond a length, or adds silence up to it."""
+  """Cuts a waveform to a length, or pads it with silence to that length."""
   return np.pad(waveform[:length], (0, max(0, length - len(waveform))))

@@ -24,7 +24,7 @@ class AudioStream:
   Attributes:
     path: the file.
     sample_rate_hz: the rate wanted; see `waveforms.resample`.
-    duration_s: how much of it has been read; its length when iterated to the end.
+    duration_s: seconds read so far; the file's length once it is read to the end.
   """
 
   def __init__(self, path: Path, sample_rate_hz: int):
@@ -34,11 +34,11 @@ class AudioStream:
     self.duration_s = 0.0
 
   def __iter__(self) -> Iterator[np.ndarray]:
-    """Yields blocks <float32>[samples], full scale at 1, in all at least one sample.
+    """Yields blocks <float32>[samples], full scale at 1, in total at least one sample.
 
     Raises:
       AudioError: the file is missing, unreadable or empty, or its samples are not
-        finite; before or after some blocks.
+        finite. Some blocks may come before the error.
     """
     self.duration_s = 0.0
     with files.opened(self.path) as file, contextlib.ExitStack() as stack:
@@ -90,7 +90,7 @@ def _decode_with_ffmpeg(
       command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages
     )
   )
-  # Without it, one that is still decoding when its reader stops would wait for ever.
+  # Killed, because ffmpeg would wait for ever if the reader stops while it decodes.
   stack.callback(process.kill)
 
   def check() -> None:

@@ -8,7 +8,7 @@ import soxr
 
 from audiotag_jax.errors import UserError
 
-# What an integer type's samples are divided by; uint8 has its zero at 128, as in WAV.
+# Full scale of each integer type; uint8 has its zero at 128, as in WAV.
 FULL_SCALES = {"int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
 INT16_MAX = 2**15 - 1
 INT16_SCALE = np.float32(2.0**-15)
@@ -36,8 +36,8 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
 
   Args:
     waveform: <float>, full scale at 1, or <int16>, <int32> or <uint8>; [samples],
-      [samples, channels] or [channels, samples]: of two axes the shorter one is the
-      channels, and of two equal ones the second.
+      [samples, channels] or [channels, samples]: the shorter axis is the channels, or
+      the second of two equal axes.
     sample_rate_hz: its rate.
     wanted_hz: the rate wanted; see `resample`.
 
@@ -45,15 +45,15 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
     <float32>[samples], at least one.
 
   Raises:
-    UserError: it is empty, not finite or of another type or shape, or the rate is not
-      positive.
+    UserError: the waveform is empty, not finite or of another type or shape, or the
+      rate is not positive.
   """
   waveform = np.asarray(waveform)
   if not 0 < sample_rate_hz < np.inf:
-    raise UserError(f"a waveform's rate is to be above 0 Hz, not {sample_rate_hz}")
+    raise UserError(f"a waveform's rate must be above 0 Hz, not {sample_rate_hz}")
   if waveform.ndim not in (1, 2) or not waveform.size:
     raise UserError(
-      "a waveform is to be [samples], [samples, channels] or [channels, samples], not "
+      "a waveform must be [samples], [samples, channels] or [channels, samples], not "
       f"of shape {list(waveform.shape)}"
     )
   if waveform.dtype.name in FULL_SCALES:
@@ -61,7 +61,7 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
     waveform = (waveform - zero) / FULL_SCALES[waveform.dtype.name]
   elif not np.issubdtype(waveform.dtype, np.floating):
     raise UserError(
-      f"a waveform is to be float, {', '.join(FULL_SCALES)}, not {waveform.dtype}"
+      f"a waveform must be float, {', '.join(FULL_SCALES)}, not {waveform.dtype}"
     )
   fault = find_fault(waveform)
   if fault:
@@ -72,9 +72,9 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
 
 
 def resample(waveform: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
-  """Resamples a waveform <float32>[samples] of at least one sample, which remains.
+  """Resamples a waveform <float32>[samples] of at least one sample, and keeps one.
 
-  soxr's HQ low-pass keeps what is above half of `to_hz` from folding back.
+  soxr's HQ low-pass keeps frequencies above half of `to_hz` from folding back.
   """
   if from_hz == to_hz:
     return waveform
@@ -107,8 +107,8 @@ def resample_blocks(
 def to_int16(waveform: np.ndarray) -> np.ndarray:
   """Quantises a waveform <float32>[samples] to <int16>[samples].
 
-  One beyond full scale (float files, or the ringing of a resampled square wave) is
-  scaled down to it as a whole, so that nothing is clipped.
+  A waveform beyond full scale (of a float file, or with the ringing of a resampled
+  square wave) is scaled down as a whole, so that nothing is clipped.
   """
   peak = max(1.0, float(np.abs(waveform).max()))
   return np.rint(waveform * (INT16_MAX / peak)).astype(np.int16)
@@ -140,23 +140,23 @@ def windows(
   hop_samples: int,
   align_samples: int = 1,
 ) -> Iterator[Window]:
-  """Cuts a recording into windows that cover it, holding little more than one of them.
+  """Cuts a recording into windows that cover it; stores little more than one of them.
 
-  They start `hop_samples` apart, and the last one starts earlier, so that it ends where
-  the recording does, as in evaluation. A recording no longer than a window is one
+  Windows start `hop_samples` apart. The last one starts earlier, so that it ends where
+  the recording ends, as in evaluation. A recording no longer than a window is one
   window.
 
   Args:
     blocks: the recording <float32>[samples], block by block.
     window_samples: length of a window.
     hop_samples: from one window's start to the next one's, at most `window_samples`.
-    align_samples: the last window starts at a multiple of this, and is shorter by what
-      that takes.
+    align_samples: the last window starts at a multiple of this, and is shorter by the
+      distance to it.
   """
   held, held_start, start = np.zeros(0, np.float32), 0, 0
   for block in blocks:
     held = np.concatenate([held, block])
-    # A window is given when more is known to follow.
+    # A window is yielded once the recording is known to continue after it.
     while held_start + len(held) > start + window_samples:
       offset = start - held_start
       yield Window(start, held[offset : offset + window_samples], is_last=False)

@@ -1,8 +1,8 @@
-"""From a source to a prepared TFDS set.
+"""Preparation of a source as a TFDS set.
 
-A prepared set holds `audio` int16 at one sample rate and full length, `labels` and
-`fname` in TFRecord shards, in the order of the source, and beside them `clips.csv`
-(what a split is chosen from without reading audio) and `rejected.csv`.
+A prepared set has TFRecord shards with `audio` (int16, one sample rate, full length),
+`labels` and `fname` in the order of the source. Beside the shards are `clips.csv`, from
+which splits are chosen without reading audio, and `rejected.csv`.
 """
 
 import collections
@@ -33,17 +33,17 @@ CLIPS_FILE = "clips.csv"
 REJECTED_FILE = "rejected.csv"
 CLIPS_HEADER = ("fname", "split", "num_samples", "labels", "num_bytes")
 REJECTED_HEADER = ("fname", "split", "reason")
-# Clips in a shard: 128 MB of FSD50K at 32 kHz, which is what a kill can cost.
+# Clips in a shard: 128 MB of FSD50K at 32 kHz, the most that a kill can cost.
 SHARD_CLIPS = 256
 
 
 @dataclasses.dataclass(kw_only=True)
 class AudioTagsConfig(tfds.core.BuilderConfig):
-  """What a prepared set is made from.
+  """The source and the sample rate of a prepared set.
 
   Attributes:
-    source: what it is read from.
-    sample_rate_hz: the rate it is stored at.
+    source: the source.
+    sample_rate_hz: the rate that the audio is stored at.
   """
 
   source: Source
@@ -53,9 +53,9 @@ class AudioTagsConfig(tfds.core.BuilderConfig):
 class AudioTags(tfds.core.ShardBasedBuilder):
   """TFDS builder of a source.
 
-  TFDS's own writer makes one shard after the other and holds each in memory; this one
-  decodes on all cores, keeps what a killed preparation has finished, and hands the
-  same shards to Beam's workers if TFDS is given a Beam runner.
+  TFDS's own writer makes one shard after the other and holds each in memory. This
+  builder decodes on all cores, keeps the finished shards of a killed preparation, and
+  hands the same shards to Beam's workers if TFDS is given a Beam runner.
   """
 
   VERSION = tfds.core.Version("2.0.0")
@@ -88,7 +88,7 @@ class AudioTags(tfds.core.ShardBasedBuilder):
     self._gather(shards, finished)
 
   def _gather(self, shards: Sequence["Shard"], finished: epath.Path) -> None:
-    """Moves the shards in, joins their lists, and tells TFDS what there is."""
+    """Moves the shards to the set, joins their lists, and tells TFDS the splits."""
     folder = epath.Path(self.data_dir)
     rejected = [dataclasses.astuple(r) for r in self.builder_config.source.rejected]
     lengths = collections.defaultdict(list)
@@ -122,7 +122,7 @@ class AudioTags(tfds.core.ShardBasedBuilder):
 
 
 def clip_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
-  """What a set's examples hold; TFDS encodes bytes many times faster than int16."""
+  """Features of a set's examples; TFDS encodes bytes many times faster than int16."""
   audio = tfds.features.Tensor(
     shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
   )
@@ -133,17 +133,17 @@ def clip_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
 
 
 def partial_folder(config: AudioTagsConfig, root: epath.PathLike) -> epath.Path:
-  """Where the shards lie until all are written: what a killed preparation keeps."""
+  """Folder of the shards until all are written; a killed preparation keeps it."""
   return epath.Path(root) / AudioTags.name / f"{config.name}.partial"
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """Consecutive clips of a split, that go into one file.
+  """Consecutive clips of a split that are stored in one file.
 
   Attributes:
     split: the split.
-    index: its number in the split.
+    index: the shard's number in the split.
     count: shards in the split.
     clips: the clips.
   """
@@ -176,14 +176,14 @@ def write_shard(
   pool: ThreadPoolExecutor | None = None,
   on_clip: Callable[[], Any] = lambda: None,
 ) -> None:
-  """Writes a shard and the lists of its clips, unless that has been done.
+  """Writes a shard and the lists of its clips, unless they are written already.
 
   Args:
     shard: the shard.
-    folder: where to.
-    features: how clips are serialised.
+    folder: the folder to write to.
+    features: serialises the clips.
     sample_rate_hz: the rate to store the audio at.
-    pool: decodes clips; the caller's thread alone if None.
+    pool: decodes the clips; None for the caller's thread alone.
     on_clip: called after each clip.
   """
   path = folder / shard.name
@@ -272,12 +272,12 @@ def _read_rows(path: epath.Path) -> list[list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSet:
-  """Where a prepared set lies.
+  """A prepared set on disk.
 
   Attributes:
     folder: holds the shards, `clips.csv` and `rejected.csv`.
     classes: the class names, in vocabulary order.
-    fingerprint: the source's.
+    fingerprint: the source's fingerprint.
     sample_rate_hz: the rate of its audio.
   """
 
@@ -300,20 +300,21 @@ def prepare(
   allow_missing: int,
   download_config: tfds.download.DownloadConfig | None = None,
 ) -> PreparedSet:
-  """Prepares a source for a sample rate, unless that has been done.
+  """Prepares a source for a sample rate, unless it is prepared already.
 
-  Killed, it goes on with the shards that were not finished.
+  After a kill, the next call resumes with the unfinished shards.
 
   Args:
     source: the source.
-    data_dir: where prepared sets lie; empty for TFDS's default.
+    data_dir: the folder of prepared sets; empty for TFDS's default.
     sample_rate_hz: the rate to store the audio at.
     allow_missing: clips that may be missing or unreadable.
-    download_config: TFDS's, of which `beam_runner` and `beam_options` are used.
+    download_config: TFDS's settings, of which only `beam_runner` and `beam_options` are
+      used.
 
   Raises:
-    UserError: more clips than `allow_missing` were rejected. The prepared set is kept
-      all the same, so that allowing them costs nothing.
+    UserError: more clips than `allow_missing` were rejected. The prepared set is kept,
+      so that allowing them afterwards costs nothing.
   """
   fingerprint = source.fingerprint()
   builder = AudioTags(
@@ -330,7 +331,7 @@ def prepare(
   )
   if not prepared.folder.exists():
     logging.info("Preparing %d clips of %s.", len(source.clips), source.place)
-    # TFDS prints of a download, of which there is none.
+    # TFDS prints about a download, although nothing is downloaded.
     with contextlib.redirect_stdout(io.StringIO()):
       builder.download_and_prepare(download_config=download_config)
   _check_rejected(prepared, source.place, allow_missing)
@@ -345,14 +346,15 @@ def _check_rejected(prepared: PreparedSet, place: epath.Path, allow_missing: int
     names = ", ".join(fname for fname, _, _ in rejected[:10])
     more = ", …" if len(rejected) > 10 else ""
     raise UserError(
-      f"{place}: {len(rejected)} clips are missing or unusable ({names}{more}), not at "
-      f"most {allow_missing}: mend them, or allow them with --allow_missing="
-      f"{len(rejected)} (tools/prepare_data.py) or --config.data.allow_missing"
+      f"{place}: {len(rejected)} clips are missing or unusable ({names}{more}), more "
+      f"than the {allow_missing} allowed: repair them, or allow them with "
+      f"--allow_missing={len(rejected)} (tools/prepare_data.py) or "
+      "--config.data.allow_missing"
     )
 
 
 def describe(prepared: PreparedSet) -> str:
-  """What a prepared set holds, for a person to read."""
+  """Describes the contents of a prepared set, for a person to read."""
   rejected = _read_rows(prepared.folder / REJECTED_FILE)[1:]
   per_split, per_class = collections.Counter(), collections.Counter()
   num_samples = 0

@@ -26,11 +26,11 @@ class ClipIndex:
   Attributes:
     classes: the class names, in vocabulary order.
     fname: <str>[clips].
-    labels: <uint8>[clips, classes], sparse: of two million clips, most are zero.
+    labels: <uint8>[clips, classes], sparse, because there may be two million clips.
     num_samples: <int64>[clips].
     record: <int64>[clips], positions in `records` and `log_mels`.
     records: the serialised examples of the whole set.
-    features: deserialises them.
+    features: deserialises the examples.
     log_mels: the log-mels of the whole set <float16>[frames, mels], if they are cached.
   """
 
@@ -61,7 +61,7 @@ class ClipIndex:
     return self.records.read(self.record[clips])
 
   def select(self, clips: np.ndarray) -> "ClipIndex":
-    """The clips of a mask or of positions."""
+    """Returns the clips that a mask or positions choose."""
     columns = ("fname", "labels", "num_samples", "record")
     chosen = {name: getattr(self, name)[clips] for name in columns}
     return dataclasses.replace(self, **chosen)

@@ -1,4 +1,4 @@
-"""From a config to the clips of each split, prepared on first use."""
+"""Clips of each split of a config's data set, prepared on first use."""
 
 import dataclasses
 

@@ -23,7 +23,7 @@ from audiotag_jax.frontend import log_mel_tf, mel
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-  """Which of the processes that read a data set together this one is."""
+  """This process's number among those that read a data set together."""
 
   index: int = 0
   count: int = 1
@@ -35,13 +35,14 @@ class Process:
 
 
 class Rows(NamedTuple):
-  """What the rows of a batch hold.
+  """The clips and windows of a batch's rows.
 
   Attributes:
-    clip: <int64>[rows], position in the split; -1 for padding.
+    clip: <int64>[rows], position in the split; padding repeats the last window.
     start: <int64>[rows], where the window starts in the clip, in frames of log-mels or
       samples of waveforms; below 0 if the clip starts that far into its window.
-    draw: <int64>[rows], what randomness in a row is drawn from, and a window's number.
+    draw: <int64>[rows], in training the key of a row's random draws, in evaluation the
+      window's number, -1 for padding.
   """
 
   clip: np.ndarray
@@ -58,8 +59,8 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields the training batches of steps `first_step` to `config.train.num_steps`.
 
-  Which clips they hold is `data.sampling`'s matter. A longer clip's window lies
-  anywhere in it; a shorter clip lies anywhere in its window.
+  `data.sampling` chooses the clips. The window of a longer clip is drawn from anywhere
+  in the clip; a shorter clip is put anywhere in its window.
 
   Args:
     clips: the clips of the split.
@@ -105,7 +106,7 @@ def eval_batches(
     config: the config.
     process: the part of each batch to read.
     perturb: maps a recording <float32>[samples], before it is normalised and cut, and
-      its fname to what is heard of it, as long as `clips.num_samples` says.
+      its fname to the perturbed recording, as long as `clips.num_samples` says.
 
   Yields:
     `inputs` and `labels` as in training, `clip` <int32>[local_batch] (position in
@@ -140,8 +141,8 @@ def eval_windows(
 
   Returns:
     clip <int64>[windows], position in `clips`, ascending; start <int64>[windows], as in
-    `Rows`. With `evaluation.crop` "windows" they start `hop_s` apart, and the last
-    of a clip ends where the clip does.
+    `Rows`. With `evaluation.crop` "windows", a clip's windows start `hop_s` apart, and
+    its last window ends where the clip ends.
   """
   excess = np.maximum(_lengths(clips, config) - inputs_shape(config)[0], 0)
   if config.evaluation.crop == "center":
@@ -168,7 +169,7 @@ def inputs_shape(config: ml_collections.ConfigDict) -> tuple[int, ...]:
 
 
 def _samples_per_unit(config: ml_collections.ConfigDict) -> int:
-  """Samples from one frame, or one sample, of the inputs to the next."""
+  """Samples between neighbouring frames, or neighbouring samples, of the inputs."""
   return 1 if config.data.features == "waveform" else config.frontend.hop_samples
 
 
@@ -187,7 +188,7 @@ def _noise_mixer(config: ml_collections.ConfigDict) -> Callable | None:
   recordings = noise.read_folder(settings.noise_dir, config.frontend.sample_rate_hz)
 
   def mix(waveform: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    # Below zero, so that they are other draws than the window's.
+    # A negative key, so that the draws differ from the window's.
     key = (tf.constant(config.seed, tf.int64), -1 - position)
     share, snr_db = settings.noise_share, settings.noise_snr_db
     return noise.add_noise(waveform, recordings, key, share, snr_db)
@@ -204,12 +205,12 @@ def _batches(
   training: bool = False,
   perturb: Callable | None = None,
 ) -> Iterator[tuple[np.ndarray, ...]]:
-  """Yields (inputs, labels, clip, draw) of steps, which training and evaluation share.
+  """Yields (inputs, labels, clip, draw) of steps, in training and in evaluation.
 
   Args:
     clips: the clips of the split.
     config: the config.
-    rows: what a step's batch holds.
+    rows: maps a step to the rows of its batch.
     steps: the steps to yield.
     training: whether background noise is mixed in, if the config says so.
     perturb: see `eval_batches`.
@@ -339,15 +340,15 @@ def _log_mel_window(
 def fix_length(
   x: tf.Tensor, length: int, start: tf.Tensor, pad: str, silence: float = 0.0
 ) -> tf.Tensor:
-  """Takes a window of `length` samples, or frames, filling what is beyond the clip.
+  """Takes a window of `length` samples or frames, and fills it beyond the clip.
 
   Args:
     x: <float32>[samples] or [frames, mels], at least one.
     length: samples or frames wanted.
-    start: <int64>[], where the window starts in the clip; at most 0 for one shorter
+    start: <int64>[], where the window starts in the clip; at most 0 for a clip shorter
       than `length`, which then begins that far into the window.
     pad: "repeat" to fill up with the clip itself, "zero" with silence.
-    silence: what silence is in `x`.
+    silence: the value of silence in `x`.
 
   Returns:
     <float32>[length] or [length, mels].

@@ -1,7 +1,7 @@
 """Log-mels of a prepared set, cached as float16 beside its shards, written once.
 
-Each front-end and normalisation has a folder, which holds the log-mels of whole clips.
-With PANNs' front-end they take a fifth of the space of the audio.
+Each front-end and normalisation has a folder with the log-mels of whole clips. With
+PANNs' front-end, log-mels take a fifth of the audio's space.
 """
 
 import dataclasses
@@ -21,29 +21,29 @@ from audiotag_jax.data import records
 from audiotag_jax.data.clips import ClipIndex, decode, normalize
 from audiotag_jax.frontend import log_mel_tf, mel
 
-# Written last: a cache without it is not finished.
+# File that is written last: a cache without it is not finished.
 PARAMS_FILE = "params.json"
 
 
 def cache_log_mels(
   clips: ClipIndex, folder: epath.Path, config: ml_collections.ConfigDict
 ) -> records.Ranges:
-  """Computes the log-mels of a prepared set, unless that has been done.
+  """Computes the log-mels of a prepared set, unless they are cached already.
 
-  After a kill, the next call computes the shards that were not finished.
+  After a kill, the next call computes the unfinished shards.
 
   Args:
     clips: all clips of the set, in record order.
     folder: the set's folder.
-    config: the config, of which the front-end and `data.normalize` count.
+    config: the config, of which only the front-end and `data.normalize` matter.
 
   Returns:
-    Where each clip's <float16>[frames, num_mels] lies.
+    The place of each clip's <float16>[frames, num_mels].
   """
   params = mel.LogMelParams(**config.frontend)
   described = {**dataclasses.asdict(params), "normalize": config.data.normalize}
   text = json.dumps(described, indent=2, sort_keys=True)
-  # The backslash is a slip that the names of existing caches depend on.
+  # The backslash is a slip, kept because the names of existing caches depend on it.
   key = hashlib.sha256(f"{text}\\n".encode()).hexdigest()[:12]
   cache = folder / f"log_mels-{key}"
   shard = clips.records.file

@@ -15,23 +15,23 @@ SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
 
 
 def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
-  """Reads all recordings of a folder and its folders, one after the other.
+  """Reads all recordings of a folder and its subfolders into one waveform.
 
   Args:
-    folder: where they lie.
-    sample_rate_hz: the rate that they are resampled to.
+    folder: the folder.
+    sample_rate_hz: the rate to resample to.
 
   Returns:
-    <int16>[samples], which stays in memory: an hour at 32 kHz is 230 MB.
+    <int16>[samples], which stays in memory: an hour at 32 kHz takes 230 MB.
 
   Raises:
-    UserError: there are none, or one cannot be read.
+    UserError: the folder holds no recordings, or one cannot be read.
   """
   paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
   if not paths:
     raise UserError(
       f"config.augment.noise_dir {folder} holds no recordings "
-      f"({', '.join(SUFFIXES)}): give a folder that does, or none"
+      f"({', '.join(SUFFIXES)}): give a folder with recordings, or leave it empty"
     )
   waveforms = []
   for path in tqdm(paths, "reading noise", leave=False, disable=None):
@@ -55,10 +55,10 @@ def add_noise(
 
   Args:
     waveform: <float32>[samples].
-    recordings: what `read_folder` returned; a window that leaves it at its end goes on
-      at its beginning.
-    key: <int64>[2], what the draws are a function of.
-    share: of the clips that get noise.
+    recordings: <int16>[samples] of `read_folder`; a window that reaches the end
+      continues at the beginning.
+    key: <int64>[2], the key of the draws.
+    share: the share of clips that get noise.
     snr_db: least and largest ratio of the clip's mean power to the noise's.
 
   Returns:

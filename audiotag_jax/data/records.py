@@ -14,7 +14,8 @@ import google_crc32c
 import numpy as np
 from etils import epath
 
-# Before a record: its length and the length's checksum; after it: its own checksum.
+# Bytes before a record (its length and the length's checksum) and after it (its own
+# checksum).
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 NUM_REMOTE_READS = 32
 
@@ -35,7 +36,7 @@ def _masked_crc(data: bytes) -> bytes:
 
 
 def record_offsets(num_bytes: np.ndarray, shard: np.ndarray) -> np.ndarray:
-  """Where each record starts in its shard <int64>[records].
+  """Returns the byte where each record starts in its shard <int64>[records].
 
   Args:
     num_bytes: <int64>[records], their sizes, in the order of the shards.
@@ -45,7 +46,7 @@ def record_offsets(num_bytes: np.ndarray, shard: np.ndarray) -> np.ndarray:
 
 
 def start_in_shard(sizes: np.ndarray, shard: np.ndarray) -> np.ndarray:
-  """The sum of the sizes <int64>[n] before each, in its shard <int32>[n] alone."""
+  """Sums, for each item, the sizes <int64>[n] before it in its shard <int32>[n]."""
   starts = sizes.cumsum() - sizes
   first_of_shard = np.searchsorted(shard, shard)
   return starts - starts[first_of_shard]
@@ -85,7 +86,7 @@ def _read_ranges(
 ) -> list[bytes]:
   if "://" not in paths[0]:
     return list(map(_read_local, paths, starts, ends))
-  # A bucket answers late, but many at once.
+  # A bucket answers late, but answers many requests at once.
   with ThreadPoolExecutor(NUM_REMOTE_READS) as pool:
     return list(pool.map(_read_remote, paths, starts, ends))
 

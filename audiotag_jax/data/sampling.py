@@ -1,6 +1,6 @@
-"""Which clip lies at each position of the endless training stream.
+"""Order of the clips in the endless training stream.
 
-Each sampling is a function of (seed, position) alone, so that a resumed run goes on
+Each sampling is a function of (seed, position) alone, so that a resumed run continues
 where it stopped.
 """
 
@@ -19,7 +19,7 @@ def create_sampler(sampling: str, labels: sparse.csr_array, seed: int) -> Sample
   Args:
     sampling: a value of `config.data.sampling`.
     labels: <uint8>[clips, classes] of the training clips, sparse.
-    seed: what the order is drawn from.
+    seed: the seed of the order.
   """
   if sampling == "uniform":
     return lambda positions: shuffled(positions, labels.shape[0], seed)
@@ -29,12 +29,12 @@ def create_sampler(sampling: str, labels: sparse.csr_array, seed: int) -> Sample
 
 
 def shuffled(positions: np.ndarray, num_clips: int, seed: int) -> np.ndarray:
-  """Every clip once an epoch, in another order each: clips <int64>[n].
+  """Returns every clip once per epoch, each epoch in its own order: clips <int64>[n].
 
   Args:
-    positions: <int64>[n]; those of epoch e lie from e * num_clips on.
+    positions: <int64>[n]; epoch e starts at position e * num_clips.
     num_clips: clips in an epoch.
-    seed: what the order of each epoch is drawn from.
+    seed: the seed of the orders.
   """
   return _by_epoch(
     positions, num_clips, lambda epoch: _order_of_epoch(seed, epoch, num_clips)
@@ -42,10 +42,11 @@ def shuffled(positions: np.ndarray, num_clips: int, seed: int) -> np.ndarray:
 
 
 def class_balanced(labels: sparse.csr_array, seed: int) -> Sampler:
-  """Classes in turn, and of each its clips in turn: each class once in a round.
+  """Takes each class once per round, and each class's clips in turn.
 
-  As PANNs' balanced sampler (Kong et al. 2020, section III-D): rounds and the clips of
-  a class are shuffled anew each time. Classes without clips are left out.
+  The order follows PANNs' balanced sampler (Kong et al. 2020, section III-D): every
+  round, and every pass over a class's clips, is shuffled differently. Classes without
+  clips are left out.
   """
   columns = labels.tocsc()
   clips_of_class = np.split(columns.indices, columns.indptr[1:-1])
@@ -63,10 +64,11 @@ def class_balanced(labels: sparse.csr_array, seed: int) -> Sampler:
 
 
 def label_weighted(labels: sparse.csr_array, seed: int) -> Sampler:
-  """Clips drawn with a chance that grows with the rarity of their labels.
+  """Draws clips with a chance that grows with the rarity of their labels.
 
-  As PSLA (Gong et al. 2021, section IV-B): a clip's weight is the sum, over its labels,
-  of one over the label's number of clips. An epoch draws as many as there are clips.
+  As in PSLA (Gong et al. 2021, section IV-B), a clip's weight is the sum, over its
+  labels, of one over the label's number of clips. An epoch has as many draws as the
+  split has clips.
   """
   weights = labels @ (1.0 / np.maximum(labels.sum(axis=0, dtype=np.float64), 1.0))
   shares = weights / weights.sum()
@@ -94,6 +96,6 @@ def _permutation(seed: int | tuple[int, ...], epoch: int, size: int) -> np.ndarr
   return np.random.default_rng((*np.atleast_1d(seed), epoch)).permutation(size)
 
 
-# Of a whole set few are kept, for it may have millions of clips.
+# Few whole-epoch orders are cached, because each has one entry per clip.
 _order_of_epoch = functools.lru_cache(maxsize=4)(_permutation)
 _order = functools.lru_cache(maxsize=1024)(_permutation)

@@ -1,4 +1,4 @@
-"""The clips that train, that select the model, and that are scored.
+"""Splits of a set: clips to train on, to select the model with, and to score.
 
 "official": FSD50K's own train, val and eval. "study": the protocol of the study that
 this code carries out, drawn once from the dev clips and written to a file, so that
@@ -18,8 +18,8 @@ from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.data.sources.stratify import draw_stratified
 from audiotag_jax.errors import UserError
 
-# The study's clips among the dev clips of FSD50K; of a smaller set, the same shares.
-# The study selects nothing; val is what the codebase adds to keep eval unseen.
+# Numbers of the study's clips, out of FSD50K's dev clips; the shares are the same in a
+# smaller set. The study selects no model; this codebase adds val to keep eval unseen.
 STUDY_NUM_CLIPS = {"train": 12_000, "val": 1_500, "eval": 3_000}
 FSD50K_NUM_DEV_CLIPS = 40_966
 STUDY_SEED = 0
@@ -34,7 +34,7 @@ def split_clips(
     protocol: a value of `config.data.protocol`.
     clips: all clips of the set.
     official: the official split of each <str>[clips].
-    prepared: where the set lies.
+    prepared: the set.
 
   Raises:
     UserError: a split has no clips, or the study's file does not fit the set.
@@ -51,7 +51,7 @@ def split_clips(
 
 
 def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
-  """Returns the study's splits of the dev clips, drawing them if there is no file yet.
+  """Returns the study's splits of the dev clips; draws them if the file is missing.
 
   Args:
     dev: the clips of official train and val.
@@ -71,7 +71,7 @@ def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
   if missing:
     raise UserError(
       f"{path} names clip {min(missing)}, which the prepared set lacks: restore the "
-      "clip to the source folder, or delete the file to draw the split anew"
+      "clip to the source folder, or delete the file to draw the split again"
     )
   split = np.array([split_of.get(fname, "") for fname in dev.fname])
   return {name: dev.select(split == name) for name in STUDY_NUM_CLIPS}

@@ -1,4 +1,4 @@
-"""What a comparison of runs says, as plain data: every number of the report.
+"""A comparison of runs as plain data: every number of the report.
 
 Metrics come from metrics.py, their intervals from bootstrap.py.
 """
@@ -18,11 +18,11 @@ from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, FinishedRun
 from audiotag_jax.reporting.formatting import Estimate
 
 CURVES = ("train/loss", "val/loss", "val/mAP")
-# Share of the final val mAP at which a run counts as nearly there.
+# Share of the final val mAP at which a run counts as nearly converged.
 NEARLY = 0.9
 # Bins of Guo et al., "On calibration of modern neural networks" (2017), section 5.
 NUM_CALIBRATION_BINS = 15
-# A bin of clips holds at least so many, and at least this share of them all.
+# Fewest clips of a bin, as a number and as a share of all clips.
 LEAST_CLIPS = 15
 LEAST_SHARE = 1 / 12
 DURATION_EDGES_S = (0, 1, 3, 5, 10, 20)
@@ -34,9 +34,9 @@ class Scored:
 
   Attributes:
     run: the run.
-    values: from a threshold's name to a metric's name to its value, a number; "AP" is
-      <float64>[classes].
-    samples: the same in each resample; see `bootstrap.Samples`.
+    values: the metrics by the threshold's name and then the metric's name: numbers, and
+      <float64>[classes] for "AP".
+    samples: the same metrics in each resample; see `bootstrap.Samples`.
   """
 
   run: FinishedRun
@@ -85,7 +85,7 @@ def _values(predictions: Predictions, threshold: float | np.ndarray) -> dict:
 
 
 def clips_differ(runs: Sequence[FinishedRun], split: str) -> bool:
-  """Whether runs that say which clips a split has do not agree."""
+  """Returns whether runs that record a split's clips disagree about them."""
   datasets = [run.read_json(workdir_lib.DATASET) for run in runs]
   return len({d["splits"][split]["sha256"] for d in datasets if d}) > 1
 
@@ -93,7 +93,7 @@ def clips_differ(runs: Sequence[FinishedRun], split: str) -> bool:
 def chance(runs: Sequence[FinishedRun]) -> dict[str, float] | None:
   """The metrics of scoring every clip with each class's share of the val clips.
 
-  None where no run has val predictions.
+  The result is None if no run has val predictions.
   """
   val = next((run.val for run in runs if run.val is not None), None)
   if val is None:
@@ -104,14 +104,14 @@ def chance(runs: Sequence[FinishedRun]) -> dict[str, float] | None:
 
 
 def pairs(scored: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
-  """Each pair of runs; of more than 3 runs, the first with each of the others."""
+  """Pairs each run with each other, or, if there are more than 3, only the first."""
   if len(scored) <= 3:
     return list(itertools.combinations(scored, 2))
   return [(scored[0], other) for other in scored[1:]]
 
 
 def difference(first: Scored, second: Scored, threshold: str, metric: str) -> Estimate:
-  """How much more the second run has of a metric; its resamples are paired."""
+  """The second run's metric minus the first run's; the resamples are paired."""
   # Two infinite d' have no difference.
   with np.errstate(invalid="ignore"):
     samples = second.samples[threshold][metric] - first.samples[threshold][metric]
@@ -122,7 +122,7 @@ def difference(first: Scored, second: Scored, threshold: str, metric: str) -> Es
 
 
 def class_differences(first: Scored, second: Scored) -> dict[int, Estimate]:
-  """By how much the second run's AP of each class is larger, largest first."""
+  """The second run's AP of each class minus the first run's, largest first."""
   values = second.values["fixed"]["AP"] - first.values["fixed"]["AP"]
   samples = second.samples["fixed"]["AP"] - first.samples["fixed"]["AP"]
   order = [int(c) for c in np.argsort(-values) if not np.isnan(values[c])]
@@ -141,9 +141,9 @@ class Curve:
 
 
 def curves(run: FinishedRun) -> dict[str, Curve]:
-  """A run's learning curves; empty where it wrote none.
+  """A run's learning curves; empty if the run wrote none.
 
-  Training time is the sum over log intervals of steps / steps_per_second: it leaves
+  Training time is the sum over log intervals of steps / steps_per_second, which leaves
   out validations and stops.
   """
   scalars = run.scalars
@@ -161,7 +161,7 @@ def curves(run: FinishedRun) -> dict[str, Curve]:
 
 
 def convergence(curve: Curve) -> dict[str, float]:
-  """When a run's val mAP came to what."""
+  """The final, best and nearly final val mAP of a run, and the steps of each."""
   final, best = curve.values[-1], int(np.argmax(curve.values))
   nearly = int(np.argmax(curve.values >= NEARLY * final))
   return {
@@ -188,11 +188,11 @@ def reliability(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]
     return np.bincount(bins, weights, NUM_CALIBRATION_BINS)
 
   count = per_bin(None)
-  some = np.where(count > 0, count, np.nan)
+  nonzero = np.where(count > 0, count, np.nan)
   return {
     "count": count,
-    "score": per_bin(scores) / some,
-    "positive": per_bin(labels.ravel()) / some,
+    "score": per_bin(scores) / nonzero,
+    "positive": per_bin(labels.ravel()) / nonzero,
   }
 
 
@@ -201,8 +201,8 @@ def brier_and_calibration_error(
 ) -> dict[str, float]:
   """`brier`, the mean squared error, and `ece`, the expected calibration error.
 
-  The latter is the mean over decisions of their bin's gap between mean score and share
-  of positives.
+  The calibration error is the mean, over decisions, of their bin's gap between mean
+  score and share of positives.
   """
   bins = reliability(scores, labels)
   gaps = np.abs(bins["score"] - bins["positive"])
@@ -213,11 +213,11 @@ def brier_and_calibration_error(
 
 
 def co_occurrence(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-  """How often the most frequent classes come together.
+  """Computes how often the most frequent classes come together.
 
   Returns:
-    The classes' indices <int>[n], the most frequent first, and the share of row's clips
-    that have column's label too <float64>[n, n], NaN on the diagonal.
+    The classes' indices <int>[n], the most frequent first, and the share of the row's
+    clips that also have the column's label <float64>[n, n], NaN on the diagonal.
   """
   support = labels.sum(axis=0, dtype=np.int64)
   frequent = np.argsort(-support, kind="stable")[: min(most, (support > 0).sum())]
@@ -230,10 +230,10 @@ def co_occurrence(labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray
 def confusions(
   scores: np.ndarray, labels: np.ndarray, threshold: float, most: int
 ) -> list[tuple[int, int, int, int]]:
-  """The commonest pairs of a class that is missed and one wrongly heard in its clip.
+  """The commonest pairs of a missed class and a wrongly predicted class in a clip.
 
   Returns:
-    Tuples of the missed class, the wrongly predicted one, the clips where both
+    Tuples of the missed class, the wrongly predicted class, the clips where both
     happened, and all clips where the former was missed.
   """
   decisions, labels = scores >= threshold, labels.astype(bool)
@@ -268,25 +268,25 @@ def merged_edges(values: np.ndarray, edges: Sequence[float]) -> list[float]:
   least = max(LEAST_CLIPS, LEAST_SHARE * len(values))
   kept = [edges[0]]
   for edge in edges[1:]:
-    here = ((values >= kept[-1]) & (values < edge)).sum()
-    if here >= least and (values >= edge).sum() >= least:
+    num_in_bin = ((values >= kept[-1]) & (values < edge)).sum()
+    if num_in_bin >= least and (values >= edge).sum() >= least:
       kept.append(edge)
   return kept
 
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-  """Clips that have something in common: what (in words), and which, <bool>[clips]."""
+  """Clips with something in common: its name, and a mask of the clips <bool>[clips]."""
 
   name: str
   clips: np.ndarray
 
 
 def bins_by_labels(labels: np.ndarray) -> list[Bin]:
-  """Bins of clips by their number of labels; clips without any are in none."""
+  """Bins of clips by their number of labels; clips without labels are left out."""
   counts = labels.sum(axis=1, dtype=np.int64)
-  some = counts[counts > 0]
-  edges = merged_edges(some, range(1, int(some.max(initial=1)) + 1))
+  labelled = counts[counts > 0]
+  edges = merged_edges(labelled, range(1, int(labelled.max(initial=1)) + 1))
   ends = [*(edge - 1 for edge in edges[1:]), None]
   return [
     Bin(_range(first, last), (counts >= first) & (counts <= (last or counts.max())))
@@ -312,7 +312,7 @@ def bins_by_duration(duration_s: np.ndarray) -> list[Bin]:
 
 
 def score_bin(run: FinishedRun, chosen: Bin) -> dict[str, Estimate]:
-  """`mAP` and `f1` (at the operating threshold) over some clips, resampled alone.
+  """`mAP` and `f1` (at the operating threshold) over a bin's clips, resampled alone.
 
   Only classes with positives among these clips count in the mAP.
   """
@@ -336,11 +336,11 @@ def score_bin(run: FinishedRun, chosen: Bin) -> dict[str, Estimate]:
 
 
 def robustness(runs: Sequence[FinishedRun]) -> tuple[list[str], dict[str, np.ndarray]]:
-  """The runs' mAP under the conditions of their robustness.json, where there is one.
+  """The mAP under the conditions of robustness.json, of the runs that have the file.
 
   Returns:
     The conditions, the first being "clean", and each run's mAP <float64>[conditions],
-    NaN where it has none.
+    NaN where it is missing.
   """
   results = {run.name: run.read_json(workdir_lib.ROBUSTNESS) for run in runs}
   results = {name: result for name, result in results.items() if result}

@@ -82,10 +82,10 @@ def dot_plot(
   values = np.array([runs[name] for name in runs])
   for k, axes in enumerate(columns):
     part = slice(k * per_column, (k + 1) * per_column)
-    there = values[:, part]
-    for name, row in zip(runs, there, strict=True):
+    shown = values[:, part]
+    for name, row in zip(runs, shown, strict=True):
       axes.plot(row, y[part], ls="none", alpha=0.85, **styles[name])
-    low, high = _min(there, axis=0), -_min(-there, axis=0)
+    low, high = _min(shown, axis=0), -_min(-shown, axis=0)
     axes.hlines(y[part], low, high, color="0.75", lw=1, zorder=1)
     axes.set_yticks(y[part], rows[part], fontsize=7.5)
     axes.set_ylim(y[part][-1] + 0.8, y[part][0] - 0.8)
@@ -99,7 +99,7 @@ def dot_plot(
 
 @drawn
 def reliability(styles: Styles, runs: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-  """Draws the share of positives over the score, and how many decisions score so."""
+  """Draws, over the score, the share of positives and the number of decisions."""
   figure = Figure(figsize=(WIDTH_IN, 4.2))
   left, right = figure.subplots(1, 2)
   left.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1)
@@ -138,7 +138,7 @@ def precision_recall(
   """Draws curves (recall, precision), lines of equal F1, and operating points.
 
   Args:
-    styles: of the runs.
+    styles: the runs' styles.
     runs: recall and precision along each run's curve.
     points: recall and precision at each run's `fixed` and, if any, `global` threshold.
   """
@@ -213,14 +213,14 @@ def by_bin(
 
 @drawn
 def cost(styles: Styles, runs: Mapping[str, tuple[float, Estimate]]) -> str:
-  """Draws mAP, with its interval, over multiply-adds."""
+  """Draws the mAP, with its interval, over multiply-adds."""
   figure = Figure(figsize=(7.5, 4))
   axes = figure.subplots()
   for name, (multiply_adds, mean_ap) in runs.items():
     axes.vlines(multiply_adds, mean_ap.low, mean_ap.high, styles[name]["color"], lw=1.5)
     axes.plot(multiply_adds, mean_ap.value, ls="none", **styles[name], markersize=8)
   axes.set(
-    title="mAP against the work of a clip",
+    title="mAP against multiply-adds",
     xlabel="multiply-adds per clip",
     ylabel="mAP",
     xscale="log",
@@ -234,6 +234,6 @@ def cost(styles: Styles, runs: Mapping[str, tuple[float, Estimate]]) -> str:
 
 
 def _min(values: np.ndarray, axis: int) -> np.ndarray:
-  """The least of what is not NaN; NaN where all is."""
+  """The minimum over an axis without NaN; NaN where all values are NaN."""
   least = np.min(np.where(np.isnan(values), np.inf, values), axis=axis)
   return np.where(np.isinf(least), np.nan, least)

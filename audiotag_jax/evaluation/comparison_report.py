@@ -1,4 +1,4 @@
-"""The report of a comparison of runs: what each section says, and the files."""
+"""Report of a comparison of runs: its sections and its files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ def write_report(workdirs: Sequence[Path], output: Path) -> None:
   """Compares finished runs: performance.json, report.html, report.md and figures/.
 
   Args:
-    workdirs: of the runs, the first being the one that others are held against.
+    workdirs: the runs' workdirs; the other runs are compared with the first.
     output: the folder to write to.
 
   Raises:
@@ -56,8 +56,8 @@ def write_report(workdirs: Sequence[Path], output: Path) -> None:
     output.resolve() == (run.workdir / workdir_lib.RESULTS).resolve() for run in runs
   ):
     raise UserError(
-      f"--output={output} holds the results of a run, which would be written over: "
-      "give another folder"
+      f"--output={output} holds the results of a run, which would be overwritten: give "
+      "another folder"
     )
   title = f"Comparison of {listed([run.name for run in runs])}"
   sections = make_sections([comparison.score(run) for run in runs])
@@ -107,7 +107,7 @@ def make_sections(scored: Sequence[Scored]) -> list[Section]:
 
 
 def runs_section(scored: Sequence[Scored]) -> Section:
-  """What was compared, and what came out on top."""
+  """The runs that are compared, and the best of them."""
   runs = [one.run for one in scored]
   labels = runs[0].predictions.labels
   num_empty = int((~labels.any(axis=0)).sum())
@@ -138,8 +138,8 @@ def runs_section(scored: Sequence[Scored]) -> Section:
     "Runs",
     f"All runs were scored on the same {whole(len(labels))} clips of the "
     f"{runs[0].entry['split']} split, with {labels.shape[1]} classes"
-    f"{empty if num_empty else ''}. The tuned threshold is that of the largest "
-    "micro-F1 on the val split.",
+    f"{empty if num_empty else ''}. The tuned threshold gives the largest micro-F1 on "
+    "the val split.",
     [
       Table(
         "The runs",
@@ -163,7 +163,7 @@ def runs_section(scored: Sequence[Scored]) -> Section:
 def results_section(
   scored: Sequence[Scored], chance: Mapping[str, float] | None
 ) -> Section:
-  """The study's table, that at tuned thresholds, and the differences."""
+  """The study's table, the table at tuned thresholds, and the differences."""
   rows = [
     [
       one.run.name,
@@ -196,25 +196,25 @@ def results_section(
   prior = (
     " The label prior scores every clip with each class's share of the val clips."
     if chance is not None
-    else " No run has val predictions, so that there is neither a chance level nor a "
-    "tuned threshold."
+    else " No run has val predictions, so the report has no chance level and no tuned "
+    "threshold."
   )
   return Section(
     "Results",
-    "Each value with its 95 % interval below it: the percentiles of "
-    f"{whole(bootstrap.NUM_RESAMPLES)} bootstrap resamples of the clips, "
-    "the same for all runs, moved by as much as the resamples' mean is off the value "
-    "(a resample repeats clips, which lifts mAP). They tell how a value would vary "
-    "with as many other clips, not with another training. Precision and recall are "
-    "micro-averaged; decisions are at 0.5 in the first table, and at the threshold or "
-    "thresholds of the largest F1 on val "
-    f"in the second.{prior}",
+    "Each value has its 95 % interval below it: the percentiles of "
+    f"{whole(bootstrap.NUM_RESAMPLES)} bootstrap resamples of the clips, the same for "
+    "all runs, shifted by the difference between the value and the resamples' mean (a "
+    "resample repeats clips, which raises mAP). An interval tells how a value would "
+    "vary with as many other clips, not with another training. Precision and recall "
+    "are micro-averaged. Decisions are at a threshold of 0.5 in the first table, and "
+    "at the threshold or thresholds of the largest F1 on val in the "
+    f"second.{prior}",
     blocks,
   )
 
 
 def differences_table(scored: Sequence[Scored]) -> Table:
-  """Paired differences; those at tuned thresholds too where all runs have them."""
+  """Paired differences, also at tuned thresholds if all runs have them."""
   metrics = {("fixed", metric): name for metric, name in METRICS.items()}
   if all("global" in one.run.thresholds for one in scored):
     metrics["global", "f1"] = "F1 (micro), one tuned threshold"
@@ -232,13 +232,13 @@ def differences_table(scored: Sequence[Scored]) -> Table:
 
 
 def learning_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> Section:
-  """Learning curves, and how soon a run came near its end."""
+  """Learning curves, and how soon each run came near its final val mAP."""
   curves = {run.name: comparison.curves(run) for run in runs}
   curves = {name: run_curves for name, run_curves in curves.items() if run_curves}
   caption = (
     "Training and validation loss and validation mAP, over steps and over training "
-    "time, which is the sum of the log intervals' steps / steps per second: it leaves "
-    "out validations and stops."
+    "time. Training time is the sum of the log intervals' steps / steps per second; it "
+    "leaves out validations and stops."
   )
   if not curves:
     return Section("Learning", caption, ["No run has TensorBoard event files."])
@@ -278,7 +278,7 @@ def learning_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> Sec
         comparison_figures.learning_curves(styles, curves),
       ),
       Table("Convergence", header, rows),
-      *([f"Without event files, and left out: {listed(without)}."] if without else []),
+      *([f"Left out, without event files: {listed(without)}."] if without else []),
     ],
   )
 
@@ -289,11 +289,11 @@ def classes_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section
   predictions = first.run.predictions
   support = predictions.labels.sum(axis=0)
   ap = {one.run.name: one.values["fixed"]["AP"] for one in scored}
-  there = [c for c in (-ap[first.run.name]).argsort() if support[c]]
+  shown = [c for c in (-ap[first.run.name]).argsort() if support[c]]
   figure = comparison_figures.dot_plot(
     styles,
-    [f"{predictions.classes[c]} ({support[c]})" for c in there],
-    {name: values[there] for name, values in ap.items()},
+    [f"{predictions.classes[c]} ({support[c]})" for c in shown],
+    {name: values[shown] for name, values in ap.items()},
     title="Average precision of each class (positives)",
     xlabel="average precision",
   )
@@ -312,15 +312,15 @@ def classes_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section
   blocks.append(Table("Average precision of all classes", header, rows, folded=True))
   return Section(
     "Classes",
-    f"Average precision of each class, sorted by that of {first.run.name}; in brackets "
-    "the number of clips that have the class. Intervals are of the same resamples as "
-    "above; a class with few positives has a wide one.",
+    f"Average precision of each class, in the order of {first.run.name}'s. Brackets "
+    "give the number of clips with the class. Intervals are from the same resamples as "
+    "above; a class with few positives has a wide interval.",
     blocks,
   )
 
 
 def wins_tables(first: Scored, second: Scored) -> list[Table]:
-  """The classes where the second run's AP is most above the first's, and below."""
+  """The classes where the second run's AP is most above and below the first's."""
   predictions = first.run.predictions
   differences = comparison.class_differences(first, second)
   gains = [c for c, by in differences.items() if by.value > 0][:NUM_WINS]
@@ -350,7 +350,7 @@ def calibration_section(
   runs: Sequence[FinishedRun],
   chance: Mapping[str, float] | None,
 ) -> Section:
-  """Whether scores are probabilities."""
+  """The agreement of scores with probabilities."""
   pooled = [(run.predictions.scores, run.predictions.labels) for run in runs]
   names = [run.name for run in runs]
   errors = [comparison.brier_and_calibration_error(*pair) for pair in pooled]
@@ -366,11 +366,11 @@ def calibration_section(
   }
   return Section(
     "Calibration",
-    "Of the decisions (clip by class, pooled) with a score near some value, the share "
-    f"that are positives, in {comparison.NUM_CALIBRATION_BINS} bins of equal width; a "
-    "calibrated model lies on the diagonal. The expected calibration error is the mean "
-    "gap, weighted by the bins' counts, the Brier score the mean squared error; most "
-    "decisions are easy negatives, which keeps both small.",
+    "The share of positives among the decisions (clip by class, pooled) of each score, "
+    f"in {comparison.NUM_CALIBRATION_BINS} bins of equal width; a calibrated model "
+    "follows the diagonal. The expected calibration error is the mean gap, weighted by "
+    "the bins' counts; the Brier score is the mean squared error. Most decisions are "
+    "easy negatives, which keeps both small.",
     [
       Figure(
         "calibration", "Reliability", comparison_figures.reliability(styles, bins)
@@ -381,7 +381,7 @@ def calibration_section(
 
 
 def co_occurrence_section(runs: Sequence[FinishedRun]) -> Section:
-  """Which labels come together, and which are taken for each other."""
+  """The labels that come together, and the classes that are confused."""
   predictions = runs[0].predictions
   frequent, share = comparison.co_occurrence(predictions.labels, NUM_HEAT_MAP_CLASSES)
   figure = figures.co_occurrence([str(c) for c in predictions.classes[frequent]], share)
@@ -405,10 +405,10 @@ def co_occurrence_section(runs: Sequence[FinishedRun]) -> Section:
     blocks.append(Table(title, header, rows, text_columns=2))
   return Section(
     "Co-occurrence and confusions",
-    f"Of the clips with the row's label, the share that have the column's too, for the "
-    f"{len(frequent)} most frequent classes. A confusion is a clip in which a true "
-    "class was missed and another was wrongly predicted; a clip with several of either "
-    "counts for each pair.",
+    "The share of the clips with the row's label that also have the column's label, "
+    f"for the {len(frequent)} most frequent classes. A confusion is a clip in which a "
+    "true class was missed and another was wrongly predicted; a clip with several of "
+    "either counts for each pair.",
     blocks,
   )
 
@@ -416,7 +416,7 @@ def co_occurrence_section(runs: Sequence[FinishedRun]) -> Section:
 def precision_recall_section(
   styles: figures.Styles, scored: Sequence[Scored]
 ) -> Section:
-  """What recall costs in precision."""
+  """Precision over recall, for one threshold for all classes."""
   curves, points = {}, {}
   for one in scored:
     predictions = one.run.predictions
@@ -431,8 +431,8 @@ def precision_recall_section(
   return Section(
     "Precision and recall",
     "Precision over recall as one threshold for all classes falls, over all decisions "
-    "(clip by class) pooled; along a grey line F1 is the same. Hollow marks are at a "
-    "threshold of 0.5, full ones at the one that was tuned on val.",
+    "(clip by class), pooled. F1 is the same along a grey line. Hollow marks are at a "
+    "threshold of 0.5, full marks at the threshold tuned on val.",
     [Figure("precision_recall", "Precision and recall", figure)],
   )
 
@@ -446,7 +446,7 @@ def bins_section(
   xlabel: str,
   name: str,
 ) -> Section:
-  """mAP and F1 of some clips, apart from the others."""
+  """mAP and F1 of each bin's clips alone."""
   estimates = {
     run.name: [comparison.score_bin(run, one) for one in bins] for run in runs
   }
@@ -472,10 +472,10 @@ def bins_section(
     tables.append(Table(f"{label} by {what}", [xlabel, "clips", *estimates], rows))
   return Section(
     f"By {what}",
-    "Metrics over the clips of each bin alone, with 95 % intervals of resamples of "
-    "these clips; bins with few clips are merged with a neighbour. mAP is over the "
-    "classes with positives in the bin, so that bins differ in their classes and "
-    "chance levels too. F1 is micro-averaged, at the threshold tuned on val (0.5 for a "
+    "Metrics over the clips of each bin alone, with 95 % intervals from resamples of "
+    "these clips. Bins with few clips are merged with a neighbour. mAP is over the "
+    "classes with positives in the bin, so bins also differ in their classes and "
+    "chance levels. F1 is micro-averaged, at the threshold tuned on val (0.5 for a "
     "run without val predictions).",
     [Figure(name, title, figure), *tables],
   )
@@ -485,8 +485,8 @@ def robustness_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> S
   """mAP under noise, filters, codecs and the like."""
   conditions, values = comparison.robustness(runs)
   caption = (
-    "mAP on the same clips after each disturbance of their audio; in the table, the "
-    "change from the undisturbed clips stands below it."
+    "mAP on the same clips after each disturbance of their audio. In the table, the "
+    "change from the undisturbed clips is below each mAP."
   )
   if not values:
     how = f"No run has a results/robustness.json: {MEASURE}"
@@ -514,7 +514,7 @@ def robustness_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> S
 
 
 def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
-  """What a clip costs."""
+  """The cost of a clip."""
   caption = (
     "Multiply-adds of the model for one clip of the given length, and clips tagged per "
     "second on the given device."
@@ -557,7 +557,7 @@ def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
 
 
 def _operating(run: FinishedRun) -> str:
-  """The one threshold that a run's decisions are at, in words."""
+  """Names the threshold of a run's decisions, in words."""
   name = (
     "the tuned threshold of"
     if run.operating_threshold == "global"

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds and time a clip."""
+"""Cost of a model: parameters, and multiply-adds and time per clip."""
 
 import math
 import os
@@ -15,14 +15,14 @@ import numpy as np
 
 from audiotag_jax.data import input_pipeline
 
-# Seconds that the forward pass is timed for, beyond the repetition under way.
+# Seconds that the forward pass is timed for; the last repetition may run beyond.
 TIME_LIMIT_S = 5.0
 
 
 def measure(
   model: nn.Module, variables: dict[str, Any], config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
-  """Measures what it costs to score clips of `config.data.clip_s`.
+  """Measures the cost of scoring clips of `config.data.clip_s`.
 
   Args:
     model: the model.
@@ -31,8 +31,9 @@ def measure(
 
   Returns:
     `params`; `multiply_adds_per_clip`: see `multiply_adds`; `clips_per_second` of the
-    forward pass, compiled, on one device, of a batch of `evaluation.batch_size` inputs
-    (log-mels or waveforms) that lie in its memory; `clip_s`; `device`: which device.
+    compiled forward pass on one device, for a batch of `evaluation.batch_size` inputs
+    (log-mels or waveforms) in the device's memory; `clip_s`; `device`, the device's
+    name.
   """
 
   def forward(variables: dict[str, Any], inputs: jax.Array) -> dict[str, jax.Array]:
@@ -56,13 +57,13 @@ def measure(
 def multiply_adds(jaxpr: jex.Jaxpr) -> int:
   """Counts the multiply-adds of all matrix products and convolutions.
 
-  XLA's own `cost_analysis` counts a scan's body once, however often it runs: of a
-  recurrence nearly nothing. Here, it counts `length` times. Of branches, the most
-  expensive one counts. A convolution's padding counts as if it were input. What is
-  elementwise, and the FFT of a front-end inside the model, are left out.
+  XLA's own `cost_analysis` counts a scan's body once, however often it runs, so that a
+  recurrence counts as nearly nothing. Here, the body counts `length` times. The most
+  expensive of several branches counts. A convolution's padding counts as input.
+  Elementwise operations, and the FFT of a front-end inside the model, are left out.
 
   Raises:
-    ValueError: there are products in a loop whose number of rounds is not known.
+    ValueError: a loop with an unknown number of rounds contains products.
   """
   return sum(_multiply_adds_of(equation) for equation in jaxpr.eqns)
 
@@ -74,7 +75,7 @@ def _multiply_adds_of(equation: jex.JaxprEqn) -> int:
     shape = equation.invars[0].aval.shape
     return equation.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
   if name == "conv_general_dilated":
-    # The kernel's shape is filters, input channels of a group, and its sides.
+    # The kernel's axes are the filters, a group's input channels, and its sides.
     kernel = equation.invars[1].aval
     num_filters = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
     return equation.outvars[0].aval.size * kernel.size // num_filters
@@ -105,7 +106,7 @@ def _random_inputs(config: ml_collections.ConfigDict) -> np.ndarray:
 
 
 def _median_s(function: Callable) -> float:
-  """The median of a function's seconds, repeated for `TIME_LIMIT_S`; once before."""
+  """The median of a function's seconds over `TIME_LIMIT_S`, after one untimed call."""
   function()
   seconds: list[float] = []
   while sum(seconds) < TIME_LIMIT_S:

@@ -15,27 +15,27 @@ from audiotag_jax.evaluation.runs import FinishedRun, load_runs
 def write_ensemble(
   workdirs: Sequence[Path], output: Path, *, overwrite: bool = False
 ) -> dict[str, Any]:
-  """Averages the scores of runs, of val as well, and writes the results.
+  """Averages the scores of runs, those of val too, and writes the results.
 
   Args:
-    workdirs: of the runs.
+    workdirs: the runs' workdirs.
     output: a folder like a run's, with `results` and `dataset.json`; its last part is
       the ensemble's name.
-    overwrite: whether to replace an ensemble that is there.
+    overwrite: whether to replace an existing ensemble.
 
   Returns:
     The ensemble's entry in performance.json.
 
   Raises:
-    UserError: there are fewer than two runs, they are not of the same clips, or
-      `output` is not to be overwritten. Nothing is written then.
+    UserError: there are fewer than two runs, their clips differ, or `output` must not
+      be overwritten. Nothing is written then.
   """
   files.check_output(output, overwrite)
   if len(workdirs) < 2:
     raise UserError(f"an ensemble takes two runs or more, not {len(workdirs)}")
   runs = load_runs(workdirs)
   if (output / workdir_lib.CONFIG).exists():
-    raise UserError(f"{output} is a run, no ensemble: give another --output")
+    raise UserError(f"{output} is a run, not an ensemble: give another --output")
   dataset = runs[0].workdir / workdir_lib.DATASET
   entry = results.write_results(
     output,
@@ -56,7 +56,7 @@ def write_ensemble(
 
 
 def _mean_of_val(runs: Sequence[FinishedRun]) -> results.Predictions | None:
-  """The mean scores of val; None where val is what was evaluated.
+  """The mean scores of val; None if val is the evaluated split.
 
   Raises:
     UserError: the runs' val clips differ.
@@ -66,7 +66,7 @@ def _mean_of_val(runs: Sequence[FinishedRun]) -> results.Predictions | None:
   for run in runs[1:]:
     if run.val is None or run.val.fname.tolist() != runs[0].val.fname.tolist():
       raise UserError(
-        f"{runs[0].workdir} and {run.workdir} have other val clips, so that no "
+        f"{runs[0].workdir} and {run.workdir} have different val clips, so that no "
         "threshold can be tuned for both: train them on the same splits"
       )
   return results.mean_scores([run.val for run in runs])

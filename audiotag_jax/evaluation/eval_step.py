@@ -10,7 +10,7 @@ from audiotag_jax.models import layers
 
 
 def in_float32(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Cached log-mels are float16 up to here: half as many bytes to the device."""
+  """Casts inputs up to float32; float16 log-mels take half the bytes to the device."""
   return batch | {"inputs": layers.at_least_float32(batch["inputs"])}
 
 
@@ -21,8 +21,8 @@ def eval_step(
 
   Args:
     variables: `params` and `batch_stats`.
-    batch: `inputs` and `labels` as in training, and whatever else says which clip a
-      row is of; it is handed back.
+    batch: `inputs` and `labels` as in training, and arrays that identify each row's
+      clip, which are returned unchanged.
     model: the model.
 
   Returns:

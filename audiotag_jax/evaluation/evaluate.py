@@ -1,4 +1,4 @@
-"""From a model and a split to scores."""
+"""Scores of a model over a split."""
 
 from collections.abc import Callable
 from typing import Any

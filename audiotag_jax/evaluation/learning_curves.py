@@ -11,11 +11,11 @@ from tensorboard.util import tensor_util
 def read_scalars(workdir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Reads a run's scalars back from its TensorBoard event files.
 
-  Of a step that was written twice, by a run that was stopped after it and resumed
-  before it, the later value counts.
+  If a step was written twice, because the run stopped after it and resumed before it,
+  the later value counts.
 
   Returns:
-    From tag to (step <int64>[points], value <float64>[points]), steps ascending.
+    The (step <int64>[points], value <float64>[points]) of each tag, steps ascending.
   """
   events = event_accumulator.EventAccumulator(
     str(workdir), size_guidance={event_accumulator.TENSORS: 0}
@@ -37,7 +37,7 @@ def plot_learning_curves(workdir: Path, path: Path) -> None:
   """Plots losses, validation metrics and the learning rate over steps to a PNG."""
   scalars = read_scalars(workdir)
   panels = {
-    "loss (of val: cross-entropy)": ("train/loss", "val/loss"),
+    "loss (val: cross-entropy)": ("train/loss", "val/loss"),
     "validation": ("val/mAP", "val/f1", "val/f1_macro"),
     "learning rate": ("train/learning_rate",),
   }

@@ -18,13 +18,13 @@ from audiotag_jax.evaluation.runs import FinishedRun, load_run
 
 
 def measure_run(workdir: Path) -> Iterator[tuple[Path, bool]]:
-  """Measures what is not measured yet, or was before the run was evaluated last.
+  """Measures a run, unless it was measured after its last evaluation.
 
   Yields:
     Each file, once it is up to date, and whether it is new.
 
   Raises:
-    UserError: the run is not finished, or does not fit this data or code any more.
+    UserError: the run is not finished, or no longer fits this data or code.
   """
   check_finished(workdir)
   evaluated_s = (workdir / workdir_lib.FINISHED[-1]).stat().st_mtime
@@ -49,13 +49,13 @@ def check_finished(workdir: Path) -> None:
   for file in workdir_lib.FINISHED:
     if not (workdir / file).exists():
       raise UserError(
-        f"{workdir} is no finished run, for it has no {file}: train it to the end, or "
-        "evaluate it with --mode=evaluate"
+        f"{workdir} is not a finished run, because it has no {file}: train it to the "
+        "end, or evaluate it with --mode=evaluate"
       )
 
 
 def measure_cost(run: FinishedRun) -> dict[str, Any]:
-  """Measures what a run's model costs; see `cost.measure`."""
+  """Measures the cost of a run's model; see `cost.measure`."""
   model, variables = run.restored
   return cost.measure(model, variables, run.config)
 
@@ -74,8 +74,8 @@ def measure_robustness(run: FinishedRun) -> dict[str, dict[str, float]]:
   clips = load_splits(config)[config.evaluation.split]
   if not np.array_equal(run.predictions.fname, np.array(clips.fname.tolist())):
     raise UserError(
-      f"{run.workdir} was evaluated on other clips than those of "
-      f"{config.evaluation.split} now: evaluate it again, with --mode=evaluate"
+      f"{run.workdir} was evaluated on other clips than {config.evaluation.split} has "
+      "now: evaluate it again, with --mode=evaluate"
     )
   step = parallel.pmap(functools.partial(eval_step, model=model))
   return robustness.measure(step, parallel.replicate(variables), clips, config)

@@ -1,8 +1,8 @@
 """Metrics of multi-label classification, per class and overall.
 
-Scikit-learn computes what it has; this file says what is averaged over what.
-A class without positives (or, for AUC, without negatives) has no ranking metrics:
-they are NaN, and means leave them out.
+Scikit-learn computes the metrics that it has; this file defines the averages. A class
+without positives (or, for AUC, without negatives) has no ranking metrics: they are NaN,
+and means leave them out.
 """
 
 import numpy as np
@@ -26,19 +26,19 @@ def per_class(
     without positives.
   """
   support = labels.sum(axis=0, dtype=np.int64)
-  some = support > 0
-  both = some & (support < len(labels))
+  has_positives = support > 0
+  has_both = has_positives & (support < len(labels))
   decisions = scores >= threshold
   precision, recall, f1 = np.transpose(
     [_binary(labels[:, c], decisions[:, c]) for c in range(labels.shape[1])]
   )
   return {
     "support": support,
-    "AP": _where(some, sk.average_precision_score, scores, labels),
-    "auc": _where(both, sk.roc_auc_score, scores, labels),
-    "precision": np.where(some, precision, np.nan),
-    "recall": np.where(some, recall, np.nan),
-    "f1": np.where(some, f1, np.nan),
+    "AP": _where(has_positives, sk.average_precision_score, scores, labels),
+    "auc": _where(has_both, sk.roc_auc_score, scores, labels),
+    "precision": np.where(has_positives, precision, np.nan),
+    "recall": np.where(has_positives, recall, np.nan),
+    "f1": np.where(has_positives, f1, np.nan),
   }
 
 
@@ -54,13 +54,13 @@ def overall(
     scores: <float>[clips, classes] in [0, 1].
     labels: <uint8>[clips, classes].
     threshold: the score from which a class counts as present, or each class's.
-    classes: what `per_class` gave for the same arguments.
+    classes: the result of `per_class` for the same arguments.
 
   Returns:
     `accuracy`: the share of clip-by-class decisions that are right; `precision`,
     `recall`, `f1`: micro-averaged over all decisions; `precision_macro`,
     `recall_macro`, `f1_macro`, `mAP`, `auc`: means over the classes that have the
-    metric; `d_prime`: of the mean AUC; `lwlrap`.
+    metric; `d_prime`: computed from the mean AUC; `lwlrap`.
   """
   decisions = scores >= threshold
   precision, recall, f1 = _binary(labels.ravel(), decisions.ravel())
@@ -92,7 +92,7 @@ def d_prime(auc: float) -> float:
 def lwlrap(scores: np.ndarray, labels: np.ndarray) -> float:
   """Label-weighted label-ranking average precision (DCASE 2019 task 2).
 
-  The precision at each true label of each clip, averaged over all true labels:
+  It is the precision at each true label of each clip, averaged over all true labels:
   scikit-learn's LRAP with clips weighted by their number of labels.
   """
   num_labels = labels.sum(axis=1)

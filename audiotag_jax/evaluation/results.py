@@ -41,8 +41,8 @@ class Predictions:
     labels: <uint8>[clips, classes].
     classes: <str>[classes].
     duration_s: <float32>[clips].
-    loss: the mean binary cross-entropy; of an ensemble, its members' mean. It is not
-      stored: NaN when loaded.
+    loss: the mean binary cross-entropy, or the mean of an ensemble's members. The loss
+      is not stored, and is NaN when loaded.
   """
 
   fname: np.ndarray
@@ -61,7 +61,7 @@ class Predictions:
 
 
 def mean_scores(members: Sequence[Predictions]) -> Predictions:
-  """The ensemble of several models' scores of the same clips: their mean."""
+  """Averages several models' scores of the same clips, as an ensemble."""
   scores = np.mean([member.scores for member in members], axis=0, dtype=np.float64)
   loss = float(np.mean([member.loss for member in members]))
   return dataclasses.replace(members[0], scores=scores.astype(np.float32), loss=loss)
@@ -78,8 +78,8 @@ def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
   """The metrics that depend on decisions, at thresholds tuned on other clips.
 
   Returns:
-    `tuned_global` and `tuned_per_class`, each with `TUNED_METRICS`; of the former, the
-    `threshold` as well.
+    `tuned_global` and `tuned_per_class`, each with `TUNED_METRICS`; `tuned_global` also
+    has the `threshold`.
   """
   everywhere = thresholds.tune_global(val.scores, val.labels)
   per_class = thresholds.tune_per_class(val.scores, val.labels)
@@ -105,12 +105,13 @@ def write_results(
 ) -> dict[str, Any]:
   """Writes performance.json, per_class.csv, predictions.npz and val_predictions.npz.
 
-  What is not finite (a mean over no class, d' of a perfect AUC) is null in the JSON.
+  A number that is not finite (a mean over no class, d' of a perfect AUC) is null in the
+  JSON.
 
   Args:
     workdir: the folder of the run, or one like it.
     predictions: the scored split.
-    val: the scores of val, to tune thresholds on; None where val is the scored split.
+    val: the scores of val, to tune thresholds on; None if val is the scored split.
     run_name: the key in performance.json.
     threshold: the score from which a class counts as present.
     facts: `model`, `split`, `checkpoint`, `step` and `params` of the run.
@@ -144,13 +145,13 @@ def write_results(
     _write_predictions(val_path, val)
   files.write_json(workdir / workdir_lib.PERFORMANCE, {run_name: _finite(entry)})
   files.write_whole(workdir / workdir_lib.PER_CLASS, write_per_class)
-  # Written last: whoever finds it finds the others.
+  # Written last: where this file exists, the others exist too.
   _write_predictions(workdir / workdir_lib.PREDICTIONS, predictions)
   return entry
 
 
 def _finite(value: Any) -> Any:
-  """The value with null for what JSON has no number for."""
+  """Replaces numbers that JSON lacks (NaN and the infinities) by None."""
   if isinstance(value, dict):
     return {key: _finite(item) for key, item in value.items()}
   return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -167,13 +168,13 @@ def _write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def load_predictions(path: Path) -> Predictions:
-  """Loads a predictions.npz; raises `UserError` if an array is not in it."""
+  """Loads a predictions.npz; raises `UserError` if it lacks an array."""
   with np.load(path, allow_pickle=False) as arrays:
     missing = [name for name in STORED if name not in arrays]
     if missing:
       raise UserError(
-        f"{path} has no {', '.join(missing)}: it is of an older version; evaluate the "
-        "run again, with --mode=evaluate"
+        f"{path} has no {', '.join(missing)}, because an older version wrote it: "
+        "evaluate the run again, with --mode=evaluate"
       )
     return Predictions(**{name: arrays[name] for name in STORED})
 
@@ -182,7 +183,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
   """Formats results as an aligned text table, a row each.
 
   Args:
-    rows: from a row's name to its metrics.
+    rows: the metrics of each row, by the row's name.
   """
   width = max(len(name) for name in rows)
   lines = [" " * width + "".join(f"{column:>11}" for column in TABLE_COLUMNS)]

@@ -1,4 +1,4 @@
-"""How a model's scores hold up when its recordings are perturbed."""
+"""Robustness of a model's scores to perturbations of its recordings."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,18 +22,18 @@ EXCERPTS_S = (1, 3, 5)
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-  """What is done to every recording of a split.
+  """A perturbation of every recording of a split.
 
   Attributes:
     perturbation: a function of audio/perturb.py, or None to leave recordings alone.
-    max_s: the length that it cuts recordings to, or None if they keep theirs.
+    max_s: the length that recordings are cut to, or None if they keep their length.
   """
 
   perturbation: Callable | None = None
   max_s: float | None = None
 
   def perturb(self, rate_hz: int) -> Callable[[np.ndarray, str], np.ndarray] | None:
-    """What `evaluate.predict` takes: a function of a recording and its fname."""
+    """Returns `perturb` of `evaluate.predict`: a function of a recording and fname."""
     if self.perturbation is None:
       return None
     return lambda waveform, fname: self.perturbation(
@@ -41,7 +41,7 @@ class Condition:
     )
 
   def shorten(self, clips: ClipIndex, rate_hz: int) -> ClipIndex:
-    """The clips, as long as they are once perturbed."""
+    """Returns the clips with their lengths after the perturbation."""
     if self.max_s is None:
       return clips
     longest = round(self.max_s * rate_hz)
@@ -50,7 +50,7 @@ class Condition:
 
 
 def conditions() -> dict[str, Condition]:
-  """The conditions by name, in the order that they are shown in."""
+  """Returns the conditions by name, in the order of reports."""
   low_hz, high_hz = TELEPHONE_HZ
   perturbations = {
     f"{color} noise, {snr_db} dB": partial(
@@ -96,7 +96,7 @@ def measure(
     config: the config.
 
   Returns:
-    From a condition's name to `mAP` and `f1` (at `evaluation.threshold`).
+    The `mAP` and `f1` (at `evaluation.threshold`) of each condition, by its name.
   """
   rate_hz = config.frontend.sample_rate_hz
   results = {}

@@ -1,4 +1,4 @@
-"""Finished runs: what their workdirs hold, and whether they can be compared."""
+"""Finished runs: the contents of their workdirs, and checks before a comparison."""
 
 import dataclasses
 import functools
@@ -31,8 +31,8 @@ class FinishedRun:
     name: the last part of its workdir.
     workdir: its folder.
     entry: its entry in results/performance.json.
-    predictions: of the evaluated split.
-    val: of val; None where val is the evaluated split.
+    predictions: the predictions of the evaluated split.
+    val: the predictions of val; None if val is the evaluated split.
   """
 
   name: str
@@ -43,7 +43,7 @@ class FinishedRun:
 
   @functools.cached_property
   def thresholds(self) -> dict[str, float | np.ndarray]:
-    """`fixed`, and, tuned on val where there is one, `global` and `per_class`."""
+    """`fixed`, and, if there are val predictions to tune on, `global`, `per_class`."""
     if self.val is None:
       return {"fixed": FIXED_THRESHOLD}
     val = self.val.scores, self.val.labels
@@ -63,7 +63,7 @@ class FinishedRun:
     """The run's config, with the split and the threshold of its results.
 
     Raises:
-      UserError: it has keys that this version of the code lacks.
+      UserError: the config has keys that this version of the code lacks.
     """
     config, path = config_lib.get_config(), self.workdir / workdir_lib.CONFIG
     try:
@@ -92,7 +92,7 @@ class FinishedRun:
       saved, evaluated = description.source.get(key), self.entry.get(key)
       if saved != evaluated:
         raise UserError(
-          f"{directory} is of {key} {saved}, but {workdir_lib.PERFORMANCE} of "
+          f"{directory} has {key} {saved}, but {workdir_lib.PERFORMANCE} has "
           f"{evaluated}: evaluate the run again, with --mode=evaluate"
         )
     num_classes = len(description.class_names)
@@ -100,13 +100,13 @@ class FinishedRun:
     return model, variables
 
   def read_json(self, name: str) -> dict[str, Any]:
-    """A JSON file of the workdir; empty where there is none."""
+    """Reads a JSON file of the workdir; empty if the file is missing."""
     path = self.workdir / name
     return json.loads(path.read_text()) if path.exists() else {}
 
   @functools.cached_property
   def scalars(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What the run wrote for TensorBoard; empty where it trained nothing."""
+    """The scalars that the run wrote for TensorBoard; empty if it did not train."""
     if not any(self.workdir.glob(workdir_lib.EVENTS)):
       return {}
     return learning_curves.read_scalars(self.workdir)
@@ -116,7 +116,7 @@ def load_runs(workdirs: Sequence[Path]) -> list[FinishedRun]:
   """Loads the runs to compare.
 
   Raises:
-    UserError: one is not there or not evaluated, two have the same name, or they were
+    UserError: a run is missing or not evaluated, two have the same name, or they were
       not scored on the same clips.
   """
   names = [workdir.resolve().name for workdir in workdirs]
@@ -133,7 +133,7 @@ def load_runs(workdirs: Sequence[Path]) -> list[FinishedRun]:
 
 
 def load_run(workdir: Path) -> FinishedRun:
-  """Loads a run; raises `UserError` where its results are not there."""
+  """Loads a run; raises `UserError` if its results are missing."""
   for file in (workdir_lib.PERFORMANCE, workdir_lib.PREDICTIONS):
     if not (workdir / file).exists():
       raise UserError(
@@ -162,7 +162,7 @@ def check_comparable(first: FinishedRun, other: FinishedRun) -> None:
 
 
 def _difference(first: FinishedRun, other: FinishedRun) -> str:
-  """What keeps two runs from being compared, in words; empty if nothing does."""
+  """Returns why two runs cannot be compared, in words; empty if they can."""
   splits = first.entry["split"], other.entry["split"]
   if splits[0] != splits[1]:
     return f"one was evaluated on {splits[0]}, the other on {splits[1]}"

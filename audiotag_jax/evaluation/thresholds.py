@@ -1,12 +1,12 @@
 """Thresholds tuned for F1: one for all classes, or one for each.
 
-They are tuned on val. On the split that they were tuned on, results are too good.
+Thresholds are tuned on val, because results are too good on the split of the tuning.
 """
 
 import numpy as np
 from sklearn import metrics as sk
 
-# Of a class that has no positive to tune it on.
+# Threshold of a class without positives to tune on.
 DEFAULT = 0.5
 
 
@@ -23,7 +23,7 @@ def tune_global(scores: np.ndarray, labels: np.ndarray) -> float:
 def tune_per_class(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Returns the threshold of each class's largest F1 <float64>[classes].
 
-  It is `DEFAULT` for a class without positives.
+  A class without positives has `DEFAULT`.
 
   Args:
     scores: <float>[clips, classes] in [0, 1].
@@ -35,7 +35,7 @@ def tune_per_class(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _tune(scores: np.ndarray, labels: np.ndarray) -> float:
   """The threshold of the largest F1 of decisions [n].
 
-  It lies halfway between the lowest score that is to be accepted and the next below.
+  It is halfway between the lowest score that is accepted and the next lower score.
   """
   if not labels.any():
     return DEFAULT

@@ -30,10 +30,10 @@ def log_mel(
   """Computes the log-mel spectrogram of waveforms, in dB; see `log_mel_tf.log_mel`.
 
   Args:
-    waveform: <float32>[..., samples]. One too short to be reflected is padded with
-      zeros at its end first.
+    waveform: <float32>[..., samples]. A waveform too short to be reflected is first
+      padded with zeros at its end.
     params: the front-end's parameters.
-    power: what computes the power spectra; a runtime without an FFT needs another.
+    power: computes the power spectra; a runtime without an FFT needs another function.
 
   Returns:
     <float32>[..., frames, num_mels] with frames = 1 + samples // hop_samples.
@@ -57,13 +57,14 @@ def log_mel(
 def _frame(x: jax.Array, params: mel.LogMelParams, num_frames: int) -> jax.Array:
   """Cuts <float32>[..., samples] into <float32>[..., num_frames, fft_samples].
 
-  A frame is `num_parts` consecutive hops, cut to the FFT: slices, not a gather.
+  A frame is `num_parts` consecutive hops, cut to the FFT's length, so that slices
+  suffice and no gather is needed.
   """
   hop = params.hop_samples
   num_parts = -(-params.fft_samples // hop)
   num_hops = num_frames - 1 + num_parts
-  # As many samples more as any length needs, as lengths are symbolic in an export. What
-  # they are does not matter: no frame holds them.
+  # Enough extra samples for any length, because lengths are symbolic in an export. The
+  # values of the samples do not matter: no frame contains them.
   padding = num_parts * hop - 2 * (params.fft_samples // 2)
   hops = jnp.concatenate([x, x[..., :padding]], axis=-1)[..., : num_hops * hop]
   hops = hops.reshape(*x.shape[:-1], num_hops, hop)

@@ -10,14 +10,14 @@ from audiotag_jax.frontend import mel
 def log_mel(waveform: tf.Tensor, params: mel.LogMelParams) -> tf.Tensor:
   """Computes the log-mel spectrogram of waveforms, in dB.
 
-  Agrees with librosa.feature.melspectrogram followed by power_to_db(top_db=None)
-  within 1e-3 dB, and so with PANNs' torchlibrosa. The FFT runs in float64, as librosa's
-  does (at no cost on a CPU): in float32, bands 80 dB below a frame's loudest are off by
-  up to 0.1 dB.
+  The result agrees with librosa.feature.melspectrogram followed by
+  power_to_db(top_db=None), and so with PANNs' torchlibrosa, within 1e-3 dB. The FFT
+  runs in float64, as librosa's does, at no cost on a CPU. In float32, bands 80 dB below
+  a frame's loudest are off by up to 0.1 dB.
 
   Args:
-    waveform: <float32>[..., samples]. One too short to be reflected is padded with
-      zeros at its end first.
+    waveform: <float32>[..., samples]. A waveform too short to be reflected is first
+      padded with zeros at its end.
     params: the front-end's parameters.
 
   Returns:
@@ -39,7 +39,7 @@ def log_mel_frames(
     count: <int>[], frames wanted.
 
   Returns:
-    <float32>[..., count, num_mels], frames `first` on of `log_mel`'s.
+    <float32>[..., count, num_mels], `log_mel`'s frames from `first` on.
   """
   half = params.fft_samples // 2
   missing = tf.maximum(0, half + 1 - tf.shape(waveform)[-1])

@@ -1,4 +1,4 @@
-"""What a log-mel spectrogram is: its parameters, window and mel matrix (numpy).
+"""Definition of the log-mel spectrogram: parameters, window, mel matrix (numpy).
 
 `log_mel_tf` computes it in the input pipeline, `log_mel_jax` in a model. Nothing else
 defines a front-end, so two of them cannot disagree.
@@ -12,7 +12,7 @@ import numpy as np
 
 # 10 * log10(1e-10): PANNs' floor, `amin` of torchlibrosa and librosa.power_to_db.
 MIN_POWER = 1e-10
-# What silence is, in dB.
+# Level of silence in dB.
 MIN_DB = -100.0
 
 
@@ -42,7 +42,7 @@ class LogMelParams:
   f_max_hz: float = 14_000.0
 
   def num_frames(self, num_samples: int) -> int:
-    """Frames of a waveform of `num_samples`, as centred framing gives them."""
+    """Number of frames of a waveform of `num_samples`, under centred framing."""
     return 1 + num_samples // self.hop_samples
 
 

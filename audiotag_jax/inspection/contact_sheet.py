@@ -1,4 +1,4 @@
-"""Clips of each class to look at and listen to, in a page that needs no other file."""
+"""Clips of each class to look at and listen to, on a page that needs no other file."""
 
 import base64
 import html
@@ -22,17 +22,17 @@ from audiotag_jax.inspection import measure
 from audiotag_jax.inspection.measure import Inspection
 from audiotag_jax.reporting.page import Html, Section
 
-# Of the contact sheet, so that 200 classes stay below 25 MB.
+# Sizes that keep a contact sheet of 200 classes below 25 MB.
 CLIPS_PER_CLASS = 3
 EXCERPT_S = 5.0
 PLAYER_RATE_HZ = 16_000
-# libsndfile's, from 0 to 1: of Vorbis, 1 less its quality.
+# libsndfile's compression level, from 0 to 1; for Vorbis, 1 minus the quality.
 PLAYER_COMPRESSION = 0.8
-# What libvorbis is given at once lies on its thread's stack (xiph/vorbis issue 99).
+# Samples in a write; libvorbis puts them on its thread's stack (xiph/vorbis issue 99).
 PLAYER_WRITE_SAMPLES = 8_192
 IMAGE_WIDTH = 250
 IMAGE_COLORS = 64
-# dB below the loudest that a picture shows.
+# Range of a picture, in dB below its loudest value.
 IMAGE_RANGE_DB = 80.0
 CSS = """
 .sheet h3 { font-size: .95rem; margin: 1.4rem 0 .4rem; }
@@ -58,26 +58,27 @@ def listen_section(
     for c in range(len(support))
     if support[c] and c not in chosen
   ]
-  note = f" Left out, as the least frequent: {', '.join(left_out)}." if left_out else ""
+  note = f" Left out as least frequent: {', '.join(left_out)}." if left_out else ""
   return Section(
     "Listen",
-    f"Up to {CLIPS_PER_CLASS} clips of each class, of train where it has some, spread "
-    "over its list, of as few shown twice as can be; the most frequent class first. "
-    "Pictures are log-mels of the recipe's front-end, down to "
-    f"{IMAGE_RANGE_DB:g} dB below the loudest; of a clip longer than {EXCERPT_S:g} s, "
-    f"of its loudest {EXCERPT_S:g} s. The players have the same excerpt, its peak at "
-    f"full scale, at {PLAYER_RATE_HZ // 1000} kHz in Vorbis.{note}",
+    f"Up to {CLIPS_PER_CLASS} clips per class, from train if it has any, spread evenly "
+    "over the list; repeats are avoided where possible. The most frequent class comes "
+    "first. Pictures are log-mels of the recipe's front-end, down to "
+    f"{IMAGE_RANGE_DB:g} dB below the loudest value. A clip longer than "
+    f"{EXCERPT_S:g} s is cut to its loudest {EXCERPT_S:g} s. The players have the same "
+    f"excerpt, with its peak near full scale, at {PLAYER_RATE_HZ // 1000} kHz in "
+    f"Vorbis.{note}",
     [contact_sheet(inspected, params, chosen)],
   )
 
 
 def choose_clips(inspected: Inspection, max_classes: int) -> dict[int, list[int]]:
-  """Chooses the clips of the contact sheet, for each class that has some.
+  """Chooses the clips of the contact sheet, for each class that has clips.
 
-  Rare classes choose first, so that frequent ones can show clips that none has shown.
+  Rare classes choose first, so that frequent ones can show clips not shown before.
 
   Returns:
-    From the class to positions of clips, the most frequent class first.
+    The positions of the clips by class, the most frequent class first.
   """
   support = sum(measure.class_counts(inspected).values())
   order = np.argsort(-support, kind="stable")
@@ -103,7 +104,7 @@ def contact_sheet(
   inspected: Inspection, params: LogMelParams, chosen: Mapping[int, Sequence[int]]
 ) -> Html:
   """Returns the pictures and players of the chosen clips of each class."""
-  clips = sorted({i for some in chosen.values() for i in some})
+  clips = sorted({i for of_class in chosen.values() for i in of_class})
 
   def render(i: int) -> str:
     return tile(inspected, params, i)
@@ -115,11 +116,11 @@ def contact_sheet(
     tiles = dict(zip(clips, bar, strict=True))
   counts = measure.class_counts(inspected)
   parts = ['<div class="sheet">']
-  for c, some in chosen.items():
+  for c, of_class in chosen.items():
     name = html.escape(inspected.source.classes[c])
     numbers = ", ".join(f"{split} {counts[split][c]:,}" for split in SPLITS)
     parts.append(f"<h3>{name} <small>{numbers}</small></h3>\n<div>")
-    parts += [tiles[i] for i in some]
+    parts += [tiles[i] for i in of_class]
     parts.append("</div>")
   return Html("\n".join([*parts, "</div>"]))
 
@@ -151,7 +152,7 @@ def loudest_excerpt(waveform: np.ndarray, rate_hz: int) -> tuple[float, np.ndarr
   """Cuts the loudest `EXCERPT_S` out of a waveform <float32>[samples].
 
   Returns:
-    Where it starts in seconds, and the excerpt, which is all of a shorter waveform.
+    The excerpt's start in seconds, and the excerpt; a shorter waveform is kept whole.
   """
   length = round(EXCERPT_S * rate_hz)
   energy = np.r_[0.0, np.cumsum(np.square(waveform, dtype=np.float64))]
@@ -165,7 +166,7 @@ def log_mel_png(waveform: np.ndarray, params: LogMelParams) -> bytes:
   """Draws a log-mel, low bands at the bottom, `IMAGE_WIDTH` or fewer pixels wide."""
   log_mel = log_mel_tf.log_mel(waveform, params).numpy()
   log_mel = log_mel[:: -(-len(log_mel) // IMAGE_WIDTH)].T[::-1]
-  # Of silence, all is at the floor: it stays black.
+  # Silence is at the floor everywhere, and stays black.
   top_db = max(log_mel.max(), MIN_DB + IMAGE_RANGE_DB)
   levels = 1 + (log_mel - top_db) / IMAGE_RANGE_DB
   indices = (levels.clip(0, 1) * (IMAGE_COLORS - 1)).round().astype(np.uint8)

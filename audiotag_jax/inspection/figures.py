@@ -42,7 +42,7 @@ def class_counts_figure(
     for split, values in counts.items():
       axes.plot(values[part], y, ls="none", alpha=0.85, **styles[split])
     axes.axvline(findings.FEW_CLIPS, color="0.4", ls="--", lw=1, zorder=0)
-    # Linear from 0 to 1, so that 0 has a place.
+    # The axis is linear from 0 to 1, so that 0 has a place.
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_yticks(y, classes[part], fontsize=7.5)
@@ -57,7 +57,7 @@ def class_counts_figure(
 
 @figures.drawn
 def labels_figure(counts: Mapping[str, Sequence[int]]) -> str:
-  """Draws the share of each split's clips that have so many labels."""
+  """Draws the share of each split's clips over their number of labels."""
   styles = figures.styles(list(counts))
   figure = Plot(figsize=(figures.WIDTH_IN, 3))
   axes = figure.subplots()

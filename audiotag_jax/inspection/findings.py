@@ -18,9 +18,9 @@ from audiotag_jax.inspection.measure import (
 # FSD50K's clips are 0.3 to 30 s long (Fonseca et al. 2022).
 SHORT_S = 0.3
 LONG_S = 30.0
-# A mean of the samples beyond this, -40 dB, is worth a look.
+# Largest mean of the samples that is not reported, -40 dB.
 DC_OFFSET = 0.01
-# A class with fewer clips to train on is hardly learnt.
+# Fewest train clips of a class; a class with fewer is hardly learnt.
 FEW_CLIPS = 10
 NUM_EXAMPLES = 5
 
@@ -30,10 +30,10 @@ class Duplicates:
   """Clips of the same audio.
 
   Attributes:
-    clips: their positions, ascending.
-    splits: those they are in, in the order of `SPLITS`.
-    label_agreement: the labels that all of them have, as a share of those that any has;
-      1 where none has any.
+    clips: the clips' positions, ascending.
+    splits: the clips' splits, in the order of `SPLITS`.
+    label_agreement: the labels that all clips have, as a share of the labels that any
+      clip has; 1 if the clips have no labels.
   """
 
   clips: tuple[int, ...]
@@ -43,7 +43,7 @@ class Duplicates:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """Something to look at: what, how often, and a few of its names, worst first."""
+  """Something to look at: its kind, its count, and a few names, the worst first."""
 
   what: str
   count: int
@@ -51,9 +51,9 @@ class Finding:
 
 
 def find_duplicates(inspection: Inspection) -> list[Duplicates]:
-  """Finds the clips of the same audio: those in several splits first.
+  """Finds the clips of the same audio, those in several splits first.
 
-  Silent clips are no duplicates of each other. A recording that was coded with loss,
+  Silent clips are not duplicates of each other. A recording that was coded with loss,
   resampled, cut or made louder is not recognised.
   """
   of_audio = collections.defaultdict(list)
@@ -70,8 +70,8 @@ def _duplicates(inspection: Inspection, clips: Sequence[int]) -> Duplicates:
   labels = [set(inspection.source.clips[clip].labels) for clip in clips]
   any_has = set.union(*labels)
   all_have = set.intersection(*labels)
-  here = set(inspection.split[clips].tolist())
-  splits = tuple(name for name in SPLITS if name in here)
+  present = set(inspection.split[clips].tolist())
+  splits = tuple(name for name in SPLITS if name in present)
   agreement = len(all_have) / len(any_has) if any_has else 1.0
   return Duplicates(tuple(clips), splits, agreement)
 
@@ -79,7 +79,7 @@ def _duplicates(inspection: Inspection, clips: Sequence[int]) -> Duplicates:
 def find_suspicious(
   inspection: Inspection, duplicates: Sequence[Duplicates]
 ) -> list[Finding]:
-  """Lists what is worth a look before training, the gravest first."""
+  """Lists the findings that are worth a look before training, the gravest first."""
   found = [
     *_suspicious_duplicates(inspection, duplicates),
     *_suspicious_rows(inspection),
@@ -142,7 +142,7 @@ def _suspicious_classes(inspection: Inspection) -> Iterator[Finding]:
 def _suspicious_audio(inspection: Inspection) -> Iterator[Finding]:
   m = inspection.measures
   silent = m["silent_share"] == 1
-  for what, there, badness, shown in (
+  for what, is_suspicious, badness, shown in (
     ("clips that are silent throughout", silent, m["duration_s"], "{duration_s:.1f} s"),
     (
       "clips that are silent for more than half their time",
@@ -175,7 +175,7 @@ def _suspicious_audio(inspection: Inspection) -> Iterator[Finding]:
       "{duration_s:.1f} s",
     ),
   ):
-    yield _audio_finding(inspection, what, there, badness, shown)
+    yield _audio_finding(inspection, what, is_suspicious, badness, shown)
   for what, key in {
     "different sample rates in Hz": "sample_rate_hz",
     "different numbers of channels": "channels",
@@ -189,13 +189,13 @@ def _suspicious_audio(inspection: Inspection) -> Iterator[Finding]:
 def _audio_finding(
   inspection: Inspection,
   what: str,
-  there: np.ndarray,
+  is_suspicious: np.ndarray,
   badness: np.ndarray,
   shown: str,
 ) -> Finding:
-  """Makes a finding of the decoded clips of a mask, the worst first."""
+  """Makes a finding of the decoded clips of a mask <bool>[clips], the worst first."""
   decoded = inspection.decoded()
-  chosen = decoded[there[decoded]]
+  chosen = decoded[is_suspicious[decoded]]
   chosen = chosen[np.argsort(-badness[chosen], kind="stable")]
   names = []
   for i in chosen[:NUM_EXAMPLES]:

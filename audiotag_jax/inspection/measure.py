@@ -1,6 +1,6 @@
 """A data set measured on its source, before training.
 
-Levels are in dB relative to a constant at full scale: a sine at full scale has -3.
+Levels are in dB relative to a constant at full scale: a sine at full scale has -3 dB.
 """
 
 import dataclasses
@@ -17,20 +17,20 @@ from audiotag_jax.audio import files as audio_files
 from audiotag_jax.data.sources.source import SPLITS, Clip, Source
 from audiotag_jax.errors import UserError
 
-# Samples this large count as clipped, three or more in a row: full scale of 16 bits
-# less one step, in runs as long as Audacity's "Find Clipping" asks for by default. One
-# sample at full scale is the peak of a clip that was normalised.
+# Level of clipped samples, and the fewest in a row that count: full scale of 16 bits
+# minus one step, and the default of Audacity's "Find Clipping". A single sample at full
+# scale is the peak of a clip that was normalised.
 CLIPPED_LEVEL = 32_766 / 32_768
 CLIPPED_RUN = 3
-# A block of 50 ms whose level is below this is silent.
+# Length of a block, and the level below which a block is silent.
 BLOCK_S = 0.05
 SILENCE_DB = -60.0
-# -120 dB: what is softer still counts as this.
+# Least power that a level is computed from, -120 dB.
 MIN_POWER = 1e-12
 # Clips that are handed to the threads at a time.
 CHUNK = 1024
 
-# What is measured of a clip; see `measure`.
+# Measures of a clip; see `measure`.
 MEASURES = np.dtype(
   [
     ("duration_s", np.float64),
@@ -68,10 +68,10 @@ class Inspection:
   failed: dict[int, str] = dataclasses.field(repr=False)
 
   def decoded(self, split: str | None = None) -> np.ndarray:
-    """Positions of the clips that could be decoded, of one split or of all <int>[n]."""
-    there = np.full(len(self.split), True) if split is None else self.split == split
-    there[list(self.failed)] = False
-    return np.flatnonzero(there)
+    """Positions <int>[n] of the clips that could be decoded, of one split or of all."""
+    chosen = np.full(len(self.split), True) if split is None else self.split == split
+    chosen[list(self.failed)] = False
+    return np.flatnonzero(chosen)
 
   def label_names(self, clip: int) -> list[str]:
     return [self.source.classes[c] for c in self.source.clips[clip].labels]
@@ -83,7 +83,7 @@ def inspect_source(source: Source) -> Inspection:
   No audio is kept, so memory grows by some 150 bytes a clip.
 
   Raises:
-    UserError: not one clip can be decoded.
+    UserError: no clip can be decoded.
   """
   clips = source.clips
   measures, failed = np.zeros(len(clips), MEASURES), {}
@@ -108,7 +108,7 @@ def inspect_source(source: Source) -> Inspection:
 
 
 def _measure_all(clips: Sequence[Clip]) -> Iterator[tuple | audio_files.AudioError]:
-  """Yields each clip's measures, or why there are none, in order."""
+  """Yields each clip's measures, or the error that prevents them, in order."""
 
   def measure_clip(clip: Clip) -> tuple | audio_files.AudioError:
     try:
@@ -136,9 +136,9 @@ def measure(channels: np.ndarray, sample_rate_hz: int) -> tuple:
   Returns:
     `MEASURES`, in order: the duration, the rate, the number of channels; the largest
     magnitude; the level; the share of clipped samples; the silence before the first
-    block that is not silent and after the last one (both the duration, if none is), and
-    that of all silent blocks as a share; the mean of the mono mix; and what tells its
-    audio from that of other clips (see `audio_sha256`). Levels and shares are over all
+    block that is not silent and after the last one (both are the duration if all blocks
+    are silent); the share of the duration in silent blocks; the mean of the mono mix;
+    and the hash of the audio (see `audio_sha256`). Levels and shares are over all
     channels.
   """
   num_samples, num_channels = channels.shape
@@ -171,7 +171,7 @@ def measure(channels: np.ndarray, sample_rate_hz: int) -> tuple:
 
 
 def _blocks(channels: np.ndarray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
-  """Cuts a clip into blocks of `BLOCK_S`, the last one as short as it is.
+  """Cuts a clip into blocks of `BLOCK_S`; the last block may be shorter.
 
   Returns:
     The mean power and the length in seconds of each <float64>[blocks].
@@ -183,8 +183,8 @@ def _blocks(channels: np.ndarray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]
   rest = channels[num_whole * size :].reshape(1, -1)
   energy = [np.einsum("bs,bs->b", part, part) for part in (whole, rest)]
   sizes = np.r_[np.full(num_whole, size), num_samples - num_whole * size]
-  there = sizes > 0
-  energy, sizes = np.concatenate(energy).astype(np.float64)[there], sizes[there]
+  is_filled = sizes > 0
+  energy, sizes = np.concatenate(energy).astype(np.float64)[is_filled], sizes[is_filled]
   return energy / (sizes * num_channels), sizes / rate_hz
 
 
@@ -202,19 +202,19 @@ def _count_clipped(channels: np.ndarray) -> int:
 def audio_sha256(mono: np.ndarray) -> str:
   """Hashes a waveform <float32>[samples] at 16 bits, without the zeros at its ends.
 
-  So the same recording has the same hash in any lossless format, and with silence put
-  before or after it. `SILENT_SHA256` is that of nothing but zeros.
+  A recording therefore has the same hash in any lossless format, and with zeros put
+  before or after it. `SILENT_SHA256` is the hash of zeros alone.
   """
   samples = np.rint(mono * 2.0**15).clip(-(2**15), 2**15 - 1).astype("<i2")
-  some = samples != 0
-  if not some.any():
+  nonzero = samples != 0
+  if not nonzero.any():
     return SILENT_SHA256.decode()
-  start, end = some.argmax(), len(some) - some[::-1].argmax()
+  start, end = nonzero.argmax(), len(nonzero) - nonzero[::-1].argmax()
   return hashlib.sha256(samples[start:end]).hexdigest()
 
 
 def class_counts(inspection: Inspection) -> dict[str, np.ndarray]:
-  """Decoded clips of each class in each split <int64>[classes]."""
+  """Counts the decoded clips of each class in each split <int64>[classes]."""
   return {
     split: inspection.labels[inspection.decoded(split)].sum(axis=0) for split in SPLITS
   }

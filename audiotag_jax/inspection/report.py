@@ -1,4 +1,4 @@
-"""The report of an inspection of a data set: what each section says, and the files."""
+"""Report of a data set's inspection: its sections and its files."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ from audiotag_jax.reporting import page
 from audiotag_jax.reporting.formatting import number, whole
 from audiotag_jax.reporting.page import Figure, Section, Table
 
-# Rows of the tables of duplicates and of rejected rows; the csv files have all.
+# Most rows of the tables of duplicates and of rejected rows; the csv files have all.
 MAX_ROWS = 100
 DUPLICATES_HEADER = (
   "recording",
@@ -46,12 +46,12 @@ def write_report(
 
   Args:
     inspected: the data set.
-    params: of the pictures' log-mels.
+    params: the front-end of the pictures' log-mels.
     output: the folder to write to.
-    max_classes: how many classes the contact sheet shows, the most frequent ones.
+    max_classes: the most classes that the contact sheet shows, the frequent ones.
 
   Returns:
-    The summary, as summary.json has it.
+    The summary that is written to summary.json.
   """
   duplicates = findings.find_duplicates(inspected)
   summary = summarize(inspected, duplicates)
@@ -68,7 +68,7 @@ def write_report(
 
 
 def clip_table(inspected: Inspection) -> tuple[Sequence[str], Iterable[Sequence]]:
-  """The header and the rows of clips.csv: a row for each row of the lists."""
+  """Returns the header and the rows of clips.csv: one for each row of the lists."""
   source, measures = inspected.source, inspected.measures
   names = measures.dtype.names
   header = ("fname", "split", "file", "start_s", "end_s", "labels", "state", "reason")
@@ -98,7 +98,7 @@ def _csv_value(value: float | bytes) -> str:
 def duplicate_rows(
   inspected: Inspection, duplicates: Sequence[Duplicates]
 ) -> Iterable[Sequence]:
-  """The rows of duplicates.csv: a row for each clip that has a duplicate."""
+  """Yields the rows of duplicates.csv: one for each clip that has a duplicate."""
   for recording, group in enumerate(duplicates, start=1):
     for i in group.clips:
       yield [
@@ -115,7 +115,7 @@ def duplicate_rows(
 def make_sections(
   inspected: Inspection, duplicates: Sequence[Duplicates], summary: Mapping[str, Any]
 ) -> list[Section]:
-  """Makes the sections of the report but the contact sheet, in order."""
+  """Makes the sections of the report, except the contact sheet, in order."""
   return [
     overview_section(summary),
     duplicates_section(inspected, duplicates, summary),
@@ -128,7 +128,7 @@ def make_sections(
 
 
 def overview_section(summary: Mapping[str, Any]) -> Section:
-  """What there is, and what to look at."""
+  """The overview: the numbers of rows, and the findings."""
   rows = [
     [
       name,
@@ -149,13 +149,13 @@ def overview_section(summary: Mapping[str, Any]) -> Section:
     ]
     for finding in summary["look_at"]
   ]
-  look_at = Table("Look at", ["what", "which, worst first", "count"], findings, 2)
+  look_at = Table("Look at", ["finding", "examples, worst first", "count"], findings, 2)
   return Section(
     "Overview",
-    f"The original files of the {summary['dataset']} data set, each decoded whole at "
-    "its own rate, in the splits of its owner. Every row of its lists is decoded, "
-    "failed (its file is missing or unreadable) or rejected (the row names no usable "
-    "clip). All that follows is of the decoded ones.",
+    f"The original files of the {summary['dataset']} data set, in its owner's splits, "
+    "each decoded whole at its own rate. Every row of the lists is decoded, failed "
+    "(its file is missing or unreadable) or rejected (the row names no usable clip). "
+    "Everything below is about the decoded clips.",
     [
       Table("Rows", [*header, "labels per clip"], rows),
       look_at if findings else "Nothing suspicious was found.",
@@ -166,7 +166,7 @@ def overview_section(summary: Mapping[str, Any]) -> Section:
 def duplicates_section(
   inspected: Inspection, duplicates: Sequence[Duplicates], summary: Mapping[str, Any]
 ) -> Section:
-  """Which clips are the same recording."""
+  """The duplicates: clips of the same recording."""
   counts = summary["duplicates"]
   clips, split = inspected.source.clips, inspected.split
   rows = [
@@ -180,7 +180,7 @@ def duplicates_section(
     ]
     for group in duplicates[:MAX_ROWS]
   ]
-  header = ["clips", "labels, where they differ each", "splits", "label agreement"]
+  header = ["clips", "labels, all if they differ", "splits", "label agreement"]
   text = (
     f"Recordings that come more than once: {whole(counts['recordings'])}, as "
     f"{whole(counts['clips'])} clips; in more than one split: "
@@ -191,12 +191,12 @@ def duplicates_section(
     text = "No recording comes more than once."
   return Section(
     "Duplicates",
-    "Clips whose mono mix has the same samples, at 16 bits and without the zeros at "
-    "its ends: so in any lossless format, and padded or not. A recording that was "
-    "coded with loss, resampled, cut or made louder is not recognised; silent clips do "
-    "not count. One in two splits leaks from training into evaluation. Label agreement "
-    "is the labels that all of a recording's clips have, as a share of those that any "
-    "has.",
+    "Duplicates are clips whose mono mix has the same samples, at 16 bits and without "
+    "the zeros at its ends; the lossless format and padding do not matter. A recording "
+    "that was coded with loss, resampled, cut or made louder is not recognised, and "
+    "silent clips do not count. A recording in two splits leaks from training into "
+    "evaluation. Label agreement is the share of labels that all of a recording's "
+    "clips have, among the labels that any of its clips has.",
     [
       text,
       *_table_of("Duplicates", header, rows, len(duplicates), "duplicates.csv", 2),
@@ -205,7 +205,7 @@ def duplicates_section(
 
 
 def classes_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section:
-  """How many clips each class has."""
+  """The number of clips of each class."""
   counts = measure.class_counts(inspected)
   order = np.argsort(-sum(counts.values()), kind="stable")
   names = [inspected.source.classes[c] for c in order]
@@ -217,9 +217,9 @@ def classes_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sectio
   ]
   return Section(
     "Classes",
-    f"Decoded clips of each class in each split. With fewer than "
-    f"{findings.FEW_CLIPS} in train (the dashed line) a class is hardly learnt, and "
-    "one that a split lacks has no score there.",
+    "Decoded clips of each class in each split. A class with fewer than "
+    f"{findings.FEW_CLIPS} train clips (the dashed line) is hardly learnt, and a class "
+    "that a split lacks has no score there.",
     [
       Figure("class_counts", title, figure),
       Table(title, ["class", *SPLITS], rows, folded=True),
@@ -228,7 +228,7 @@ def classes_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sectio
 
 
 def labels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section:
-  """How many labels clips have, and which come together."""
+  """The number of labels per clip, and the labels that come together."""
   combinations, pairs = summary["combinations"], summary["pairs"]
   figure = labels_figure(summary["clips_by_number_of_labels"])
   blocks = [Figure("labels_per_clip", "Labels per clip", figure)]
@@ -238,10 +238,7 @@ def labels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
       _pairs_table("Pairs that come together most often", pairs["count"], summary),
     ]
   if pairs["lift"]:
-    title = (
-      "Pairs that come together most often for their classes' frequencies "
-      f"({LEAST_PAIR_CLIPS} clips or more)"
-    )
+    title = f"Pairs with the highest lift ({LEAST_PAIR_CLIPS} clips or more)"
     blocks.append(_pairs_table(title, pairs["lift"], summary))
   rows = [
     [", ".join(row["labels"]) or "none", whole(row["clips"])]
@@ -249,15 +246,16 @@ def labels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
   ]
   blocks += [
     f"There are {whole(combinations['different'])} combinations of labels, "
-    f"{whole(combinations['of_one_clip'])} of them of one clip alone.",
+    f"{whole(combinations['of_one_clip'])} of them in one clip only.",
     Table("Commonest combinations", ["labels", "clips"], rows, folded=True),
   ]
   return Section(
     "Labels",
-    "Labels per clip, and, of the clips with the row's label, the share that have the "
-    f"column's too, for the {NUM_HEAT_MAP_CLASSES} most frequent classes. The lift of "
-    "a pair is how many times as often it comes as if its classes were independent. "
-    "Where a data set labels a sound's ancestors too, pairs of the two are no news.",
+    "The bars show the labels per clip. The heat map shows the share of the clips with "
+    "the row's label that also have the column's label, for the "
+    f"{NUM_HEAT_MAP_CLASSES} most frequent classes. The lift of a pair is its number "
+    "of clips, divided by the number expected of independent classes. A data set that "
+    "also labels the parents of a sound's class has many pairs of the two.",
     blocks,
   )
 
@@ -280,7 +278,7 @@ def _pairs_table(
 
 
 def durations_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section:
-  """How long clips are."""
+  """The lengths of the clips."""
   values = _by_split(inspected, lambda m: m["duration_s"])
   everything = np.concatenate(list(values.values()))
   low, high = everything.min(), everything.max()
@@ -289,7 +287,7 @@ def durations_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sect
   return Section(
     "Durations",
     f"Lengths of the clips. FSD50K's are {findings.SHORT_S:g} to "
-    f"{findings.LONG_S:g} s long; shorter and longer ones are named above.",
+    f"{findings.LONG_S:g} s long; shorter and longer clips are named above.",
     [
       Figure("durations", "Durations", figure),
       _quantiles_table("Duration in s", summary["quantiles"]["duration_s"]),
@@ -298,7 +296,7 @@ def durations_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sect
 
 
 def levels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section:
-  """How loud clips are, and what is wrong with their samples."""
+  """The levels of the clips, and faults of their samples."""
 
   def peak_db(m: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.maximum(m["peak"] ** 2, measure.MIN_POWER))
@@ -328,17 +326,17 @@ def levels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
   return Section(
     "Levels",
     "Levels are relative to a constant at full scale, so that a sine has −3 dB at "
-    f"most. Silence is blocks of {1000 * measure.BLOCK_S:g} ms below "
-    f"−{-measure.SILENCE_DB:g} dB. Clipped are samples at full scale (of 16 bits, "
-    f"less one step) of which {measure.CLIPPED_RUN} or more come in a row; a "
-    "recording that was made softer after it had clipped is not recognised. The worst "
-    "clips are named above, and clips.csv has all.",
+    f"most. A block of {1000 * measure.BLOCK_S:g} ms is silent below "
+    f"−{-measure.SILENCE_DB:g} dB. Samples are clipped if {measure.CLIPPED_RUN} or "
+    "more in a row are at full scale (of 16 bits, minus one step); a recording that "
+    "was made softer after it had clipped is not recognised. The worst clips are named "
+    "above, and clips.csv has all clips.",
     [Figure("levels", "Levels", figure), *tables],
   )
 
 
 def formats_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section:
-  """Rates, channels, and what could not be read."""
+  """The rates and channels, and the rows that could not be read."""
   rows = [
     [whole(row["sample_rate_hz"]), whole(row["channels"]), whole(row["clips"])]
     for row in summary["formats"]
@@ -416,13 +414,13 @@ def _table_of(
   file: str,
   text_columns: int,
 ) -> list[Table | str]:
-  """A table of the first rows of `count`, and where the others are."""
+  """Makes a table of the first rows of `count`, and names the file with all rows."""
   if not rows:
     return []
   table = Table(title, header, rows[:MAX_ROWS], text_columns)
   if count <= MAX_ROWS:
     return [table]
-  return [table, f"The first {MAX_ROWS} of {whole(count)}; {file} has all."]
+  return [table, f"The first {MAX_ROWS} of {whole(count)} rows; {file} has all."]
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:

@@ -11,7 +11,7 @@ from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.inspection.findings import Duplicates, find_suspicious
 from audiotag_jax.inspection.measure import MEASURES, Inspection, class_counts
 
-# The lift of a pair that comes together less often says little.
+# Fewest clips of a pair whose lift is shown; the lift of a rarer pair says little.
 LEAST_PAIR_CLIPS = 5
 NUM_PAIRS = 15
 NUM_COMBINATIONS = 15
@@ -20,9 +20,9 @@ QUANTILES |= {"max": 100}
 
 
 def co_occurrence(inspection: Inspection) -> np.ndarray:
-  """Decoded clips with each pair of classes <int64>[classes, classes].
+  """Counts the decoded clips with each pair of classes <int64>[classes, classes].
 
-  On the diagonal are those with the class.
+  The diagonal counts the clips with each class.
   """
   labels = inspection.labels[inspection.decoded()]
   return (labels.T @ labels).toarray()
@@ -34,15 +34,15 @@ def strongest_pairs(
   """Finds the pairs of classes that come together most.
 
   Args:
-    together: what `co_occurrence` returned.
-    num_clips: how many clips that is of.
-    most: how many pairs to return.
+    together: the counts of `co_occurrence`.
+    num_clips: the number of clips counted.
+    most: the most pairs to return.
 
   Returns:
-    By `count`, and by `lift` (how many times as often as if they came independently of
-    each other): tuples of two classes, the more frequent one first, the clips with
-    both, and the lift. By `lift` are those of `LEAST_PAIR_CLIPS` or more alone whose
-    lift is above 1.
+    The pairs by `count`, and by `lift` (the clips with both classes, divided by the
+    number expected of independent classes): tuples of two classes, the more frequent
+    one first, the clips with both, and the lift. The list by `lift` has only pairs with
+    `LEAST_PAIR_CLIPS` clips or more and a lift above 1.
   """
   support = together.diagonal()
   a, b = np.nonzero(np.triu(together, 1))
@@ -68,9 +68,9 @@ def label_combinations(inspection: Inspection) -> collections.Counter[tuple[int,
 
 
 def totals(inspection: Inspection) -> dict[str, dict[str, float]]:
-  """Rows of the lists, by split and in all: rows = decoded + failed + rejected.
+  """Counts the lists' rows, by split and in all: rows = decoded + failed + rejected.
 
-  Rejected rows of no known split are in `all` alone.
+  Rejected rows without a known split count in `all` only.
   """
   rejected = collections.Counter(row.split for row in inspection.source.rejected)
   table = {}
@@ -93,7 +93,7 @@ def totals(inspection: Inspection) -> dict[str, dict[str, float]]:
 
 
 def quantiles(inspection: Inspection, measure: str) -> dict[str, dict[str, float]]:
-  """Quantiles of a measure over the decoded clips of each split that has some."""
+  """Quantiles of a measure over the decoded clips of each split that has any."""
   values = {
     split: inspection.measures[measure][inspection.decoded(split)] for split in SPLITS
   }
@@ -107,7 +107,7 @@ def quantiles(inspection: Inspection, measure: str) -> dict[str, dict[str, float
 
 
 def formats(inspection: Inspection) -> list[dict[str, int]]:
-  """Decoded clips of each sample rate and number of channels, the commonest first."""
+  """Counts decoded clips by sample rate and number of channels, the commonest first."""
   m = inspection.measures[inspection.decoded()]
   pairs = zip(m["sample_rate_hz"].tolist(), m["channels"].tolist(), strict=True)
   return [
@@ -119,7 +119,7 @@ def formats(inspection: Inspection) -> list[dict[str, int]]:
 def summarize(
   inspection: Inspection, duplicates: Sequence[Duplicates]
 ) -> dict[str, Any]:
-  """Every number of an inspection, for json."""
+  """Returns every number of an inspection, ready for JSON."""
   classes = inspection.source.classes
   counts, combinations = class_counts(inspection), label_combinations(inspection)
   num_labels = inspection.labels.sum(axis=1)
@@ -146,9 +146,9 @@ def summarize(
     "pairs": {
       by: [
         {"classes": [classes[a], classes[b]], "clips": count, "lift": lift}
-        for a, b, count, lift in some
+        for a, b, count, lift in listed
       ]
-      for by, some in pairs.items()
+      for by, listed in pairs.items()
     },
     "combinations": {
       "different": len(combinations),
@@ -177,7 +177,7 @@ def summarize(
 
 
 def describe(summary: dict[str, Any]) -> str:
-  """What `summarize` returned, for a person to read at a terminal."""
+  """Formats the summary of `summarize` as text for a terminal."""
   everything, durations = summary["totals"]["all"], summary["quantiles"]["duration_s"]
   decoded = ", ".join(f"{name} {summary['totals'][name]['decoded']}" for name in SPLITS)
   rates = ", ".join(

@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH_IN = 10.0
-# More rows than these are put beside each other in two columns.
+# Most rows of one column; more rows go into two columns side by side.
 ROWS_OF_A_COLUMN = 60
 
 Styles = Mapping[str, Mapping[str, str]]
 
-# Text stays text, and a name with a dollar sign is no formula; the salt makes the same
-# figure the same file.
+# Text stays text, a name with a dollar sign does not become a formula, and the salt
+# makes the same figure the same file.
 drawn = matplotlib.rc_context(
   {
     "svg.fonttype": "none",
@@ -68,8 +68,8 @@ def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
   axes.grid(visible=False)
   axes.set(
     title="Labels that come together",
-    xlabel="… also have this label",
-    ylabel="of the clips with this label",
+    xlabel="also have this label",
+    ylabel="clips with this label",
   )
   figure.colorbar(image, label="share of the row's clips", shrink=0.6)
   return to_svg(figure)
@@ -78,7 +78,7 @@ def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
 def add_legend(
   figure: Figure, styles: Styles, names: Mapping[str, object], title: str = ""
 ) -> None:
-  """Names the runs that are drawn above the figure, under its title if it has one."""
+  """Puts the legend of the runs above the figure, under a title if it has one."""
   # About 5 points a letter, and 45 for the line before it.
   width_points = 45 + 5 * max(map(len, names))
   figure.legend(
@@ -93,7 +93,7 @@ def add_legend(
 
 
 def to_svg(figure: Figure) -> str:
-  """The figure as an SVG file, without what changes from day to day."""
+  """Returns the figure as SVG, without a date, so that it does not change daily."""
   file = io.StringIO()
   nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
   figure.savefig(file, format="svg", metadata=nothing)

@@ -1,4 +1,4 @@
-"""Numbers as a report shows them: a dash where there is none."""
+"""Numbers as a report shows them; a dash stands for a missing number."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ class Estimate:
 
 
 def number(value: float | None) -> str:
-  """Three decimals."""
+  """Formats a number with three decimals."""
   if value is None or np.isnan(value):
     return "–"
   return "∞" if value == np.inf else f"{value:.3f}".replace("-", "−")
 
 
 def signed(value: float) -> str:
-  """Three decimals, after a sign."""
+  """Formats a number with three decimals and a sign."""
   return f"+{number(value)}" if value >= 0 else number(value)
 
 
 def whole(value: int | None) -> str:
-  """A whole number, thousands apart."""
+  """Formats a whole number, with commas between thousands."""
   return "–" if value is None else f"{int(value):,}"
 
 
@@ -43,7 +43,7 @@ def interval(estimate: Estimate) -> str:
 
 
 def estimate_cell(estimate: Estimate) -> Cell:
-  """A value, its interval below it."""
+  """A value, with its interval below it."""
   value = number(estimate.value)
   return Cell(value) if value == "–" else Cell(value, interval(estimate))
 
@@ -58,13 +58,13 @@ def difference_cell(estimate: Estimate) -> Cell:
 
 
 def change_cell(value: float, reference: float) -> Cell:
-  """A value, its change from another below it."""
+  """A value, with its change from another value below it."""
   change = signed(value - reference)
   return Cell(number(value)) if change == "–" else Cell(number(value), change)
 
 
 def listed(names: Sequence[str]) -> str:
-  """Names in a sentence."""
+  """Joins names for a sentence."""
   if len(names) == 1:
     return names[0]
   return f"{', '.join(names[:-1])} and {names[-1]}"

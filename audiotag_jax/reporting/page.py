@@ -46,7 +46,7 @@ summary { cursor: pointer; color: #00558c; }
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """A number with something smaller below it; a marked one stands out."""
+  """A number with a detail in small print below it; a marked cell stands out."""
 
   text: str
   detail: str = ""
@@ -57,7 +57,7 @@ class Cell:
 class Table:
   """A table; its first `text_columns` columns are words, the others numbers.
 
-  It is folded away under its title if `folded`.
+  A `folded` table is hidden under its title until it is opened.
   """
 
   title: str
@@ -69,7 +69,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A figure: its file's name without the ending, what it shows, and its SVG."""
+  """A figure: its file's name without the ending, its title, and its SVG."""
 
   name: str
   title: str
@@ -78,7 +78,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Html:
-  """What a page has in HTML alone, such as players; Markdown leaves it out."""
+  """Content for HTML pages alone, such as players; Markdown leaves it out."""
 
   html: str
 
@@ -171,7 +171,7 @@ def _html_row(tag: str, row: Sequence[str | Cell], text_columns: int) -> str:
 
 
 def _inline_svg(figure: Figure) -> str:
-  """The figure's svg element, its ids made unlike those of other figures."""
+  """Returns the figure's svg element, with ids unlike those of other figures."""
   svg = figure.svg[figure.svg.index("<svg") :].strip()
   svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{figure.name}-", svg)
   label = html.escape(figure.title)
@@ -207,5 +207,5 @@ def _markdown_cell(cell: str | Cell) -> str:
 
 
 def _plain(text: str) -> str:
-  """The text, safe from being read as Markdown."""
+  """Escapes the characters of a text that Markdown would interpret."""
   return re.sub(r"([\\|<>*`])", r"\\\1", text)

@@ -33,14 +33,14 @@ def wav_header(num_bytes, rate_hz=16_000, channels=1, tag=1, bits=16):
 
 
 def write_sparse_wav(path, num_bytes, **header):
-  """A wav file of zeros that takes no room on the disk."""
+  """A wav file of zeros that takes up no space on the disk."""
   with open(path, "wb") as file:
     file.write(wav_header(num_bytes, **header))
     file.truncate(44 + num_bytes)
 
 
 def write_flac_of_unknown_length(path):
-  """As a program leaves it that cannot go back to the header of what it pipes."""
+  """Writes FLAC without its length, as a program does that writes to a pipe."""
   soundfile.write(path, sine(440, 16_000), 16_000)
   data = bytearray(path.read_bytes())
   data[21] &= 0xF0  # the length has 36 bits, behind the 18 bytes of STREAMINFO
@@ -148,7 +148,7 @@ def test_a_header_that_promises_more_gives_what_there_is(folder, promised):
 
 
 def zipped(path):
-  """A file as the member of an archive beside it."""
+  """Packs a file into an archive beside it; returns the archive's member."""
   archive = path.with_name(f"{path.name}.zip")
   with zipfile.ZipFile(archive, "w") as file:
     file.write(path, path.name)
@@ -239,7 +239,7 @@ def test_a_bad_file_gives_its_reason(tmp_path, write, reason):
 
 @contextlib.contextmanager
 def as_nobody():
-  """Drops root's right to read what nobody may."""
+  """Drops root's right to read files that nobody may read."""
   user = os.geteuid()
   if user == 0:
     os.seteuid(65_534)

@@ -44,7 +44,7 @@ def power_db(waveform):
 
 
 def gain_db(name, frequency_hz):
-  """The gain of a tone, away from where it begins and ends."""
+  """The gain of a tone, measured away from its ends."""
   before = tone(frequency_hz)
   middle = slice(RATE_HZ // 2, -RATE_HZ // 2)
   return power_db(apply(name, before)[middle]) - power_db(before[middle])
@@ -68,7 +68,7 @@ def test_spectrum_of_the_noise(color, db_per_octave):
   frequency_hz, density = scipy.signal.welch(noise, RATE_HZ, nperseg=RATE_HZ)
   fitted = (frequency_hz >= 25) & (frequency_hz <= 15_000)
   octave = np.log2(frequency_hz[fitted])
-  # Each octave counts alike, though most frequencies lie in the last.
+  # Each octave counts alike, although most frequencies are in the last one.
   slope, _ = np.polyfit(
     octave, 10 * np.log10(density[fitted]), 1, w=1 / np.sqrt(frequency_hz[fitted])
   )
@@ -126,7 +126,7 @@ def check_mp3(rate_hz):
   correlation = scipy.signal.correlate(decoded, waveform)
   assert correlation.argmax() == len(waveform) - 1
   error_db = power_db(decoded - waveform) - power_db(waveform)
-  # The noise, 20 dB below the sweep, is what cannot be kept.
+  # The noise, 20 dB below the sweep, cannot be kept.
   assert -45 < error_db < -12
 
 
@@ -152,7 +152,7 @@ def test_reverberation_time(rt60_s, rate_hz):
   response = perturb.reverberate(impulse, rate_hz, rng, rt60_s=rt60_s)
   assert response[0] == pytest.approx(1, abs=1e-5)
   assert np.square(response[1:]).sum() == pytest.approx(1, rel=1e-4)
-  # Schroeder (1965): the energy still to come; T30 is its fall from -5 to -35 dB.
+  # Schroeder (1965): the energy still to come; T30 is the time from -5 to -35 dB.
   energy = np.square(response[: round(rt60_s * rate_hz)], dtype=np.float64)
   decay_db = 10 * np.log10(energy[::-1].cumsum()[::-1] / energy.sum())
   fitted = np.flatnonzero((decay_db <= -5) & (decay_db >= -35))

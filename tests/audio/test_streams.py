@@ -140,7 +140,7 @@ def test_ffmpeg_s_reason_is_given_too(tmp_path, ffmpeg):
 
 
 def test_a_header_without_a_length_is_no_hindrance(tmp_path):
-  # As a program leaves it that cannot go back to the header of what it pipes.
+  # Without a length, as a program writes a header to a pipe.
   path = tmp_path / "a.wav"
   soundfile.write(path, noise(16_000), 16_000)
   data = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""A stand-in for storage that is not at hand."""
+"""A stand-in for remote storage."""
 
 import pytest
 from etils import epath
@@ -8,7 +8,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-  """gs://bucket, a folder here, to etils, which otherwise asks TensorFlow for it."""
+  """Makes etils open gs://bucket as a local folder; it would ask TensorFlow."""
 
   class Bucket(DirFileSystem):
     protocol = ("gs", "gcs")

@@ -1,4 +1,4 @@
-"""Sources to prepared sets: archives, kills, Beam, file systems, what is written."""
+"""Sources prepared as sets: archives, kills, Beam, file systems, written files."""
 
 import csv
 import dataclasses

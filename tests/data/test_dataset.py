@@ -1,4 +1,4 @@
-"""From a config to a prepared set."""
+"""A config's data set, prepared."""
 
 import pytest
 

@@ -186,7 +186,7 @@ def test_center_crop(clips, config):
   long_clip = int(np.argmax(clips["eval"].num_samples))
   waveform = read_waveform(clips["eval"], long_clip, config.data).numpy()
   log_mel = full_log_mel(clips["eval"], long_clip, config, waveform)
-  assert len(log_mel) == 63  # of which the 26 in the middle
+  assert len(log_mel) == 63  # The inputs are the 26 in the middle.
   np.testing.assert_allclose(
     eval_rows(clips, config)["inputs"][long_clip], log_mel[18 : 18 + 26], atol=1e-3
   )
@@ -209,7 +209,7 @@ def test_the_last_window_ends_where_the_clip_does(clips, config):
   config.evaluation.crop, config.evaluation.hop_s = "windows", 0.7
   clip, start = input_pipeline.eval_windows(clips["eval"], config)
   long_clip = int(np.argmax(clips["eval"].num_samples))
-  # Of log-mels in frames of 40 ms, 63 of them; of waveforms in samples.
+  # Log-mels count in frames of 40 ms, here 63; waveforms count in samples.
   assert start[clip == long_clip].tolist() == [0, 18, 36, 37]
   config.data.features = "waveform"
   clip, start = input_pipeline.eval_windows(clips["eval"], config)

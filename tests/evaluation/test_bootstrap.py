@@ -8,7 +8,7 @@ from audiotag_jax.evaluation import bootstrap, metrics
 
 
 def random_split(seed, num_clips=80, num_classes=5, decimals=1):
-  """Scores (with ties, if rounded) and labels; class 0 is without positives."""
+  """Scores (with ties, if rounded) and labels; class 0 has no positives."""
   rng = np.random.default_rng(seed)
   labels = (rng.random((num_clips, num_classes)) < 0.2).astype(np.uint8)
   labels[:, 0] = 0
@@ -68,7 +68,8 @@ def test_decision_metrics_are_scikit_learns(name):
 
 def test_lwlrap_is_scikit_learns():
   scores, labels = random_split(1)
-  labels[:, 0] = 1  # No clip without a label: to scikit-learn such a clip is perfect.
+  # Every clip has a label, because scikit-learn counts a clip without one as perfect.
+  labels[:, 0] = 1
   weights = random_weights(1)
   split = bootstrap.prepare(scores, labels, THRESHOLDS)
   ours = bootstrap.weighted_metrics(split, weights)["fixed"]["lwlrap"]
@@ -113,7 +114,7 @@ def test_the_resamples_draw_as_many_clips_and_are_always_the_same():
   np.testing.assert_array_equal(weights.sum(axis=0), np.full(1000, 3000))
   again = np.concatenate(list(bootstrap.resamples(3000, 1000)), axis=1)
   np.testing.assert_array_equal(weights, again)
-  # Of a count with n draws at 1 / n: variance 1 - 1 / n.
+  # The variance of a count with n draws at 1 / n is 1 - 1 / n.
   assert weights.var() == pytest.approx(1, abs=0.01)
   assert len(np.unique(weights, axis=1).T) == 1000
 

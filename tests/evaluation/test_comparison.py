@@ -13,7 +13,7 @@ from audiotag_jax.evaluation import bootstrap, comparison, runs
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-  """Four runs, scored; the last of them of lower separation."""
+  """Four runs, scored; the last one has a lower separation."""
   folder = tmp_path_factory.mktemp("runs")
   workdirs = [
     finished_runs.write_run(
@@ -167,7 +167,7 @@ def test_bins_with_few_clips_are_merged():
   values = np.repeat([1, 2, 3, 4], [10, 40, 40, 5])
   assert comparison.merged_edges(values, [1, 2, 3, 4]) == [1, 3]
   assert comparison.merged_edges(values[:20], [1, 2, 3, 4]) == [1]
-  # Of many clips, a bin holds at least a twelfth.
+  # If there are many clips, a bin holds at least a twelfth of them.
   values = np.repeat([1, 2, 3], [1000, 100, 1000])
   assert comparison.merged_edges(values, [1, 2, 3]) == [1, 2]
 

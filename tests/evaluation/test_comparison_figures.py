@@ -1,4 +1,4 @@
-"""The figures: SVG that parses, with a run's colour, its name and what is drawn."""
+"""The figures: SVG that parses, with each run's colour and name, and with labels."""
 
 import xml.etree.ElementTree as ElementTree
 

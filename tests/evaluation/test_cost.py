@@ -87,7 +87,7 @@ def test_a_loop_of_unknown_length():
 
 
 def test_recurrence():
-  # Of both directions, in each frame: three gates, of the input and of the state.
+  # Three gates in both directions and each frame, for the input and for the state.
   expected = 2 * 11 * (3 * 5 * 6 + 3 * 6 * 6)
   assert count_module(layers.BiGRU(6), (1, 11, 5)) == expected
 
@@ -105,7 +105,7 @@ def test_multiply_adds_beside_those_published(name, published_m, tolerance):
   """Kong et al. (2020), table of the systems' complexity.
 
   They count a multiplication and an addition as two, and the STFT as a convolution.
-  What is left, up to `tolerance`, is elementwise: BatchNorm, which we do not count.
+  The rest, up to `tolerance`, is elementwise: BatchNorm, which we do not count.
   """
   model = panns.create(name, num_classes=527)
   ours = count_module(model, (1, 1001, 64), train=False)

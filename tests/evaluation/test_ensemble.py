@@ -1,4 +1,4 @@
-"""Ensembles: what is refused."""
+"""Ensembles, and the runs that they refuse."""
 
 import finished_runs
 import pytest
@@ -20,7 +20,7 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(workdirs, tmp_path
   with pytest.raises(UserError, match="takes two runs or more, not 1"):
     ensemble.write_ensemble(workdirs[:1], output)
   without_val = finished_runs.write_run(tmp_path / "without", with_val=False)
-  with pytest.raises(UserError, match="without have other val clips"):
+  with pytest.raises(UserError, match="without have different val clips"):
     ensemble.write_ensemble([workdirs[0], without_val], output)
   assert not output.exists()
 
@@ -31,5 +31,5 @@ def test_nothing_is_written_over_a_run_or_without_being_asked(workdirs, tmp_path
   with pytest.raises(UserError, match="exists: give another --output"):
     ensemble.write_ensemble(workdirs, output)
   ensemble.write_ensemble(workdirs[:2], output, overwrite=True)
-  with pytest.raises(UserError, match="run2 is a run, no ensemble"):
+  with pytest.raises(UserError, match="run2 is a run, not an ensemble"):
     ensemble.write_ensemble(workdirs[:2], workdirs[2], overwrite=True)

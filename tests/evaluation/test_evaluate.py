@@ -11,7 +11,7 @@ NUM_CLASSES = 3
 
 
 def eval_step(variables, batch):
-  """Scores a row by its mean level, so that a test can tell which clip it is."""
+  """Scores a row by its mean level, which tells the clip."""
   level = batch["inputs"].mean(axis=(1, 2)) / -100.0
   scores = level[:, None] * variables["scale"]
   rest = {key: batch[key] for key in ("mask", "clip")}

@@ -23,7 +23,7 @@ def read(path):
 
 @pytest.fixture
 def measures(monkeypatch):
-  """The runs whose cost and robustness were measured, which takes no time here."""
+  """The runs whose cost and robustness were measured; measuring takes no time here."""
   runs = {"cost": [], "robustness": []}
   for name, measured in runs.items():
     monkeypatch.setattr(measure, f"measure_{name}", measured.append)
@@ -54,12 +54,12 @@ def test_weights_or_clips_that_are_not_those_evaluated(finished, fsd50k_dir):
   performance = read(path)
   performance["run"]["step"] += 1
   path.write_text(json.dumps(performance))
-  with pytest.raises(UserError, match=r"run/model is of step \d, but .* of \d: eval"):
+  with pytest.raises(UserError, match=r"run/model has step \d, but .* has \d: eval"):
     _ = load_run(finished).restored
   performance["run"]["step"] -= 1
   path.write_text(json.dumps(performance))
   run = load_run(finished)
   table = fsd50k_dir / "FSD50K.ground_truth/eval.csv"
   table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-  with pytest.raises(UserError, match="was evaluated on other clips than those"):
+  with pytest.raises(UserError, match="was evaluated on other clips than eval has"):
     measure.measure_robustness(run)

@@ -43,7 +43,7 @@ def test_they_are_scikit_learn_s(ties, threshold):
   np.testing.assert_array_equal(classes["support"], labels.sum(axis=0))
 
 
-# Clips a, b, c; classes 0, 1, 2, of which 2 has no positive.
+# Clips a, b, c; classes 0, 1, 2; class 2 has no positive.
 SCORES = np.array([[0.9, 0.2, 0.6], [0.4, 0.8, 0.1], [0.7, 0.6, 0.2]])
 LABELS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]], np.uint8)
 
@@ -62,7 +62,7 @@ def test_by_hand():
   np.testing.assert_allclose(classes["f1"], [0.5, 1.0, np.nan])
   assert overall["mAP"] == pytest.approx((5 / 6 + 1) / 2)
   assert overall["f1_macro"] == pytest.approx(0.75)
-  # Labels a0, b0, b1, c1 stand at ranks 1, 2 (both labels), 1, 2 (after c0).
+  # Labels a0, b0, b1, c1 have ranks 1, 2 (both labels), 1, 2 (after c0).
   assert overall["lwlrap"] == pytest.approx((1 + 1 + 1 + 1 / 2) / 4)
 
 

@@ -121,7 +121,7 @@ def test_an_excerpt_is_all_that_is_heard_of_a_clip(clips, config):
     for row, clip in zip(batch["inputs"], batch["clip"], strict=True)
     if clip == longest
   ]
-  # 2.5 s of which 0.75 s to 1.75 s are left, in windows of half a second.
+  # From 2.5 s, the part from 0.75 s to 1.75 s is left, in windows of half a second.
   starts = [12_000, 16_000, 20_000]
   np.testing.assert_array_equal(
     windows, [waveform[start : start + 8_000] for start in starts]
@@ -130,7 +130,7 @@ def test_an_excerpt_is_all_that_is_heard_of_a_clip(clips, config):
 
 def test_clips_of_a_sample_and_of_silence_have_scores(model, clips, config):
   class Records:
-    """Clips of one sample, of 0.3 s of noise and of silence."""
+    """Clips of one sample, 0.3 s of noise and silence."""
 
     def read(self, records):
       rng = np.random.default_rng(0)

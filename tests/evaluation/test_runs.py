@@ -1,4 +1,4 @@
-"""Loading runs, and what is refused."""
+"""Loading runs, and the runs that are refused."""
 
 import json
 import shutil
@@ -75,7 +75,8 @@ def test_predictions_of_an_older_version_are_refused(pair):
     arrays = dict(old)
   del arrays["duration_s"]
   np.savez_compressed(path, **arrays)
-  with pytest.raises(UserError, match="predictions.npz has no duration_s: .* evaluate"):
+  message = "predictions.npz has no duration_s, because .*: evaluate the run again"
+  with pytest.raises(UserError, match=message):
     runs.load_runs(pair)
 
 

@@ -25,7 +25,7 @@ FRONT_ENDS = {
 
 
 def librosa_log_mel(waveform: np.ndarray, params: mel.LogMelParams) -> np.ndarray:
-  """In float64 but for the result."""
+  """Computes in float64, except for the result."""
   half = params.fft_samples // 2
   power = librosa.feature.melspectrogram(
     y=np.pad(waveform.astype(np.float64), ((0, 0), (half, half)), mode="reflect"),

@@ -20,7 +20,7 @@ def make_source(tmp_path):
     for name, split, labels, samples, *rate_hz in clips:
       path = tmp_path / name
       if samples is not None:
-        # As integers: libsndfile's scale for floats is another in FLAC than in WAV.
+        # As integers, because libsndfile scales floats differently in FLAC and in WAV.
         integers = np.rint(samples * 32_767).astype(np.int16)
         soundfile.write(path, integers, *(rate_hz or [RATE_HZ]))
       written.append(Clip(path.stem, epath.Path(path), labels, split))

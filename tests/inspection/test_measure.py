@@ -10,7 +10,7 @@ RATE_HZ = 8_000
 
 
 def tone(seconds, amplitude=0.5, rate_hz=RATE_HZ):
-  """A 100-Hz sine <float64>[samples] of whole periods at 8 kHz."""
+  """A 100-Hz sine <float64>[samples] with whole periods at 8 kHz."""
   return amplitude * np.sin(
     2 * np.pi * 100 * np.arange(round(seconds * rate_hz)) / rate_hz
   )
@@ -66,7 +66,7 @@ def test_clipping_is_three_samples_in_a_row_at_full_scale():
   samples[50:55, 1] = -1.0  # five, negative
   samples[-4:, 1] = (1, -1, 1, 1)  # four, up to the end
   assert measured(samples)["clipped_share"] == (3 + 5 + 4) / 2_000
-  # Interleaved, the channels' peaks are neighbours; they are no run.
+  # Interleaved, the channels' peaks are neighbours; they are not a run.
   samples = np.zeros((1_000, 2))
   samples[10:12] = 1.0
   assert measured(samples)["clipped_share"] == 0

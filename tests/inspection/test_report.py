@@ -124,8 +124,8 @@ def test_the_summary_is_plain_json(output):
 
 
 def test_rare_classes_choose_first_and_train_is_preferred(inspected):
-  # Siren has f alone, of val. <Rain> has c in train. Bell has a, c, d, e there: three
-  # that no other class shows.
+  # Siren has only f, in val. <Rain> has c in train. Bell has a, c, d and e in train:
+  # three clips that no other class shows.
   chosen = contact_sheet.choose_clips(inspected, max_classes=10)
   assert list(chosen.items()) == [(0, [0, 3, 4]), (1, [2]), (2, [5])]
   assert list(contact_sheet.choose_clips(inspected, max_classes=2)) == [0, 1]
@@ -133,7 +133,7 @@ def test_rare_classes_choose_first_and_train_is_preferred(inspected):
 
 def test_the_sheet_shows_and_plays_its_clips_and_says_what_it_leaves_out(output):
   page = (output / "inspection.html").read_text()
-  assert "Left out, as the least frequent: Siren." in page
+  assert "Left out as least frequent: Siren." in page
   headings = re.findall(r"<h3>(\S+) <small>(.*?)</small>", page)
   assert headings == [
     ("Bell", "train 4, val 0, eval 1"),

@@ -59,7 +59,7 @@ def test_every_row_is_decoded_failed_or_rejected(make_source, tmp_path):
 
 
 def test_pairs_are_ranked_by_count_and_by_lift():
-  # Of 100 clips: 0 and 1 come together by chance, 2 only with 3, 4 once with 0.
+  # In 100 clips, 0 and 1 come together by chance, 2 only with 3, and 4 once with 0.
   together = np.diag([50, 40, 10, 8, 1])
   for a, b, count in ((0, 1, 20), (2, 3, 8), (0, 4, 1)):
     together[a, b] = together[b, a] = count

@@ -33,7 +33,7 @@ SECTIONS = [
 
 
 class Outline(html.parser.HTMLParser):
-  """Whether tags nest, and the ids of a page."""
+  """Checks that tags nest, and collects the ids of a page."""
 
   def __init__(self):
     super().__init__()

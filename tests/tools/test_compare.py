@@ -96,7 +96,7 @@ def test_three_runs(run_compare, tmp_path, capsys):
   assert f"Highest mAP: cnn14, {merged['cnn14']['mAP']:.3f} [" in markdown
   assert "| metric | cnn14 − crnn | ensemble − crnn | ensemble − cnn14 |" in markdown
   assert "| label prior (chance) |" in markdown
-  assert "Without event files, and left out: ensemble." in markdown
+  assert "Left out, without event files: ensemble." in markdown
   assert r"\<Rain\>\|$5$" in markdown
   assert "&lt;Rain&gt;|$5$" in (output / "report.html").read_text()
 

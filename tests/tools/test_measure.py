@@ -48,4 +48,5 @@ def test_what_is_no_finished_run_is_one_line(tmp_path, run_tool):
   result = run_tool("measure.py", str(tmp_path))
   assert result.returncode == 1
   (line,) = result.stderr.splitlines()
-  assert "is no finished run, for it has no model/model.json: train it" in line
+  message = "is not a finished run, because it has no model/model.json: train it"
+  assert message in line

@@ -1,4 +1,4 @@
-"""The sounds of the demo set, each drawn anew from a random generator.
+"""Sounds of the demo set, each drawn from a random generator.
 
 A sound is a function of (rng, longest_s): it draws its pitch, timbre, rate and
 envelope from `rng` and returns <float32>[samples] at `SAMPLE_RATE_HZ`, at any level,
@@ -27,13 +27,13 @@ def noise(
   high_hz: float,
   tilt_db: float = 0.0,
 ) -> np.ndarray:
-  """Noise between two frequencies, of an RMS of about 1.
+  """Noise between two frequencies, with an RMS of about 1.
 
   Args:
-    rng: what it is drawn from.
+    rng: the generator to draw from.
     length: samples wanted.
-    low_hz: lower corner of the band; 12 dB an octave below.
-    high_hz: upper corner, likewise.
+    low_hz: lower corner of the band; the noise falls 12 dB per octave below it.
+    high_hz: upper corner of the band; the noise falls 12 dB per octave above it.
     tilt_db: slope within the band per octave: -3 is pink, -6 brown.
 
   Returns:
@@ -51,7 +51,7 @@ def noise(
 def smooth(rng: np.random.Generator, length: int, rate_hz: float) -> np.ndarray:
   """A slow random curve <float32>[length], about standard normal.
 
-  It is drawn `rate_hz` times a second and interpolated in between.
+  Its points are drawn `rate_hz` times a second and interpolated.
   """
   num_points = int(length / SAMPLE_RATE_HZ * rate_hz) + 3
   points = rng.standard_normal(num_points)
@@ -64,7 +64,7 @@ def _band_gain(bins: int, low_hz: float, high_hz: float, tilt_db: float) -> np.n
   hz[0] = hz[1]
   below, above = np.square(low_hz / hz), np.square(hz / high_hz)
   gain = 1 / np.sqrt((1 + below * below) * (1 + above * above))
-  # 20 log10(2) = 6.02 dB are an octave of a spectrum proportional to frequency.
+  # A spectrum proportional to frequency rises 20 log10(2) = 6.02 dB per octave.
   return gain * np.exp(np.log(hz) * np.float32(tilt_db / 6.02)) if tilt_db else gain
 
 
@@ -102,7 +102,7 @@ def phase(frequency_hz: np.ndarray | float, length: int) -> np.ndarray:
 
 
 def _pulses(angle: np.ndarray, brightness: np.ndarray | float) -> np.ndarray:
-  """Pulses exp(b (cos angle - 1)) less their mean: the harmonics grow with b."""
+  """Pulses exp(b (cos angle - 1)) minus their mean: the harmonics grow with b."""
   pulses = np.exp(np.float32(brightness) * (np.cos(angle) - 1))
   return pulses - pulses.mean()
 
@@ -128,7 +128,7 @@ def _modes(
 def _sequence(
   onsets_s: Sequence[float], hits: Sequence[np.ndarray], longest_s: float
 ) -> np.ndarray:
-  """Adds each hit at its onset; what lies beyond `longest_s` is cut off."""
+  """Adds each hit at its onset; the sum is cut off at `longest_s`."""
   longest = num_samples(longest_s)
   starts = [num_samples(onset_s) - 1 for onset_s in onsets_s]
   ends = [start + len(hit) for start, hit in zip(starts, hits)]
@@ -147,7 +147,7 @@ def _beats(
   jitter: float,
   num: tuple[int, int],
 ) -> np.ndarray:
-  """Onsets <float64>[hits] in seconds, `period_s` apart but for `jitter` of it."""
+  """Onsets <float64>[hits] in seconds, `period_s` apart, up to `jitter` of it late."""
   count = int(rng.integers(num[0], num[1] + 1))
   onsets_s = period_s * (np.arange(count) + jitter * rng.uniform(0, 1, count))
   onsets_s = np.sort(onsets_s - onsets_s[0])
@@ -191,7 +191,7 @@ def _pluck(
   turn -= np.floor(turn)
   period = num_samples(1 / frequency_hz)
   burst = noise(rng, period, frequency_hz, 6000, -4)
-  # The pluck's place on the string takes out the overtones with a node there.
+  # The pluck's place on the string removes the overtones with a node there.
   burst = np.concatenate([burst, np.zeros(period, np.float32)])
   burst -= np.roll(burst, int(period * rng.uniform(0.1, 0.4)))
   spectrum = fft.rfft(burst, length) / (
@@ -349,7 +349,7 @@ def siren(rng: np.random.Generator, longest_s: float) -> np.ndarray:
   if kind == 2:
     swing, span = np.float32(swing > 0.5), rng.uniform(1.2, 1.45)
   hz = low_hz * span**swing
-  # Passing by, its pitch falls.
+  # The pitch falls as the vehicle passes by.
   hz *= np.linspace(1, rng.uniform(0.93, 1.03), length, dtype=np.float32)
   tone = np.tanh(np.float32(rng.uniform(0.7, 4)) * np.sin(phase(hz, length)))
   distance = np.linspace(*rng.uniform(0.3, 1, 2), length, dtype=np.float32)
@@ -484,7 +484,7 @@ def rain(rng: np.random.Generator, longest_s: float) -> np.ndarray:
 
 
 def wind(rng: np.random.Generator, longest_s: float) -> np.ndarray:
-  """Gusts: bands of noise that swell and sink by themselves, higher when strong."""
+  """Gusts: bands of noise that swell and sink separately, higher when strong."""
   length = num_samples(_duration_s(rng, 2.2, longest_s))
   centre_hz, gust_hz = _log_uniform(rng, 150, 500), rng.uniform(0.6, 1.6)
   gust = smooth(rng, length, gust_hz)
@@ -498,7 +498,7 @@ def wind(rng: np.random.Generator, longest_s: float) -> np.ndarray:
 
 
 def thunder(rng: np.random.Generator, longest_s: float) -> np.ndarray:
-  """A crack, or none, and claps that roll away, their high part sooner."""
+  """A crack, near or far, and claps that roll away, high frequencies sooner."""
   length = num_samples(_duration_s(rng, 2.2, longest_s))
   claps = int(rng.integers(2, 7))
   onsets_s = np.concatenate([[0], rng.uniform(0.1, 0.6 * longest_s, claps)])

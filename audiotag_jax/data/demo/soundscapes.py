@@ -1,9 +1,9 @@
 """The embedded demo set: polyphonic soundscapes, synthesised, as an FSD50K folder.
 
-A clip holds one to four sounds in a room, over background noise, and is labelled
-weakly: which sounds occur and what their classes are kinds of, not when. It is a
-function of (seed, split, index) alone, so a set is the same whatever the number of
-processes, and the size of one split does not change another.
+A clip holds one to four sounds in a room, over background noise. The labels are weak:
+the sounds' classes and their parent classes, without times. A clip is a function of
+(seed, split, index) alone, so a set is the same whatever the number of processes, and
+the size of one split does not change another.
 """
 
 import concurrent.futures
@@ -28,7 +28,7 @@ from audiotag_jax.data.demo.sounds import SAMPLE_RATE_HZ, SOUNDS, num_samples
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.errors import UserError
 
-# Goes up whenever the clips of a seed change.
+# Version of the clips, which rises whenever the clips of a seed change.
 VERSION = 1
 PARAMETERS_FILE = "soundscapes.json"
 AUDIO_FOLDERS = {
@@ -39,29 +39,29 @@ AUDIO_FOLDERS = {
 FIRST_FNAME = 100_000
 CLIPS_PER_TASK = 25
 
-# How often a clip holds one, two, three or four sounds.
+# Shares of clips with one, two, three and four sounds.
 NUM_SOUNDS_WEIGHTS = (0.25, 0.35, 0.25, 0.15)
-# How much commoner the first class of `SOUNDS` is than the last.
+# Ratio of the frequencies of the first class of `SOUNDS` and the last.
 IMBALANCE = 8.0
 # The additive recurrence that fills a hypercube of five dimensions most evenly: powers
 # of 1 / 1.1347..., the root of x^6 = x + 1 (Roberts 2018, "The unreasonable
-# effectiveness of quasirandom sequences"). One is for the number of sounds.
+# effectiveness of quasirandom sequences"). One dimension is the number of sounds.
 RECURRENCE = 1.1347241384015194 ** -np.arange(1.0, 6.0)
 
 CLIP_S = (2.5, 6.0)
-# 16 bit and the mean of `CLIP_S`.
+# Mean size of a clip, for 16 bits and the mean of `CLIP_S`.
 CLIP_BYTES = 375_000
-# Of sounds that go on to the end of the clip, as a share of it.
+# Latest start of a sound that lasts to the clip's end, as a share of the clip.
 LATEST_START = 0.4
 EVENT_LEVEL_DB = (-12.0, 0.0)
-# Of the background, below the softest sound of the clip.
+# Level of the background, relative to the softest sound of the clip.
 BACKGROUND_DB = (-30.0, -10.0)
 PEAK_DB = (-20.0, -0.5)
 REVERB_S = (0.1, 1.2)
 REVERB_DB = (-25.0, -3.0)
 
-# FSD50K's classes that occur here: AudioSet's identifier and what each is a kind of,
-# the nearest first. Spelling and parents are those of FSD50K's own ground truth.
+# FSD50K's classes that occur here, each with AudioSet's identifier and its parents, the
+# nearest first. Spelling and parents are those of FSD50K's own ground truth.
 ONTOLOGY: dict[str, tuple[str, tuple[str, ...]]] = {
   "Accelerating_and_revving_and_vroom": ("/m/07q2z82", ("Engine",)),
   "Acoustic_guitar": ("/m/042v_gx", ("Guitar",)),
@@ -126,7 +126,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """A clip: `waveform` <int16>[samples] at `SAMPLE_RATE_HZ`, and what is in it."""
+  """A clip: `waveform` <int16>[samples] at `SAMPLE_RATE_HZ`, and its contents."""
 
   waveform: np.ndarray
   events: tuple[Event, ...]
@@ -134,7 +134,7 @@ class Clip:
 
   @property
   def labels(self) -> list[str]:
-    """The classes of the clip's events, then all that those are kinds of."""
+    """The classes of the clip's events, then the parents of those classes."""
     return smear(event.label for event in self.events)
 
 
@@ -147,18 +147,18 @@ def write_soundscapes(
   seed: int,
   num_workers: int | None = None,
 ) -> None:
-  """Writes a set in FSD50K's layout, or leaves one that is there already.
+  """Writes a set in FSD50K's layout, unless it is written already.
 
-  It is written beside `folder` and renamed at the end, so that what lies under the
-  name is always whole.
+  The set is written beside `folder` and renamed at the end, so that `folder` is always
+  whole.
 
   Args:
-    folder: where the set shall lie.
+    folder: the folder of the set.
     num_train: clips with `split` train in dev.csv.
     num_val: clips with `split` val in dev.csv.
     num_eval: clips in eval.csv.
-    seed: what the clips are drawn from.
-    num_workers: processes that write; all cores if None.
+    seed: the seed of the clips.
+    num_workers: processes that write; None for one per core.
 
   Raises:
     UserError: `folder` holds something else, or cannot be written.
@@ -184,7 +184,7 @@ def _write_whole(folder: Path, parameters: dict, num_workers: int) -> None:
   with tempfile.TemporaryDirectory(
     dir=folder.parent, prefix=f".{folder.name}-"
   ) as scratch:
-    # A folder within: the scratch itself is for its owner's eyes only.
+    # A folder inside the scratch folder, which only its owner may read.
     root = Path(scratch) / folder.name
     for name in {*AUDIO_FOLDERS.values(), "FSD50K.ground_truth"}:
       (root / name).mkdir(parents=True)
@@ -197,7 +197,7 @@ def _write_whole(folder: Path, parameters: dict, num_workers: int) -> None:
     try:
       root.rename(folder)
     except OSError:
-      # Another process was faster: theirs must be what ours would have been.
+      # Another process was faster; its set must equal this one.
       if not _is_written(folder, parameters):
         raise
 
@@ -224,7 +224,7 @@ def _is_written(folder: Path, parameters: dict) -> bool:
   if num_wavs != num_clips:
     raise UserError(
       f"{folder} holds {num_wavs} of the {num_clips} clips expected: delete it, "
-      "and it is written anew"
+      "and it is written again"
     )
   return True
 
@@ -254,7 +254,7 @@ def _write_audio(
   with tqdm(
     total=sum(num_clips.values()), desc="writing soundscapes", disable=None
   ) as progress:
-    # A process is not worth its start for less.
+    # Fewer clips are not worth the start of a process.
     num_workers = min(num_workers, sum(num_clips.values()) // CLIPS_PER_TASK)
     for (split, _), labels_of_task in zip(tasks, _map(write, tasks, num_workers)):
       labels[split] += labels_of_task
@@ -308,19 +308,19 @@ def _write_csv(path: Path, rows: Iterable[Sequence]) -> None:
 
 
 def smear(labels: Iterable[str]) -> list[str]:
-  """The labels, each once, and then all that they are kinds of, as in FSD50K."""
+  """Returns the labels, each once, and then all their parents, as in FSD50K."""
   smeared = list(dict.fromkeys(labels))
-  for label in smeared:  # It grows as it is walked, so parents bring theirs.
+  for label in smeared:  # The list grows meanwhile, so parents add their own parents.
     smeared += [p for p in ONTOLOGY[label][1] if p not in smeared]
   return smeared
 
 
 def draw_labels(seed: int, split: str, index: int) -> list[str]:
-  """Draws which sounds a clip holds: one to four, of which some may be alike.
+  """Draws the sounds of a clip: one to four, perhaps with repeats.
 
-  The first clips of a split take the sounds in turn, so that even a small set has
-  each; beyond that, numbers and sounds follow a low-discrepancy sequence, so that
-  rare ones are as frequent as they ought to be.
+  The first clips of a split take the sounds in turn, so that even a small set has each.
+  Otherwise, numbers and sounds follow a low-discrepancy sequence, so that rare sounds
+  are as frequent as their weights say.
   """
   names = list(SOUNDS)
   rng = np.random.default_rng((seed, SPLITS.index(split)))
@@ -335,7 +335,7 @@ def draw_labels(seed: int, split: str, index: int) -> list[str]:
 
 
 def _pick(position: float, weights: Sequence[float]) -> int:
-  """The index whose share of [0, 1), as large as its weight, holds `position`."""
+  """Returns the index whose part of [0, 1), sized by weight, contains `position`."""
   edges = np.cumsum(weights)
   return min(int(np.searchsorted(edges, position * edges[-1])), len(edges) - 1)
 
@@ -371,7 +371,7 @@ def _gain(level_db: float) -> np.float32:
 def loudness_normalized(waveform: np.ndarray) -> np.ndarray:
   """Scales to an RMS of 1 over the loudest 100 ms, or a peak of 10 if that is less.
 
-  The peak is what clicks are limited by, whose RMS over 100 ms tells little.
+  The peak limits clicks, because their RMS over 100 ms says little.
   """
   window = min(len(waveform), num_samples(0.1))
   energy = np.concatenate([[0], np.cumsum(waveform.astype(np.float64) ** 2)])
@@ -380,9 +380,9 @@ def loudness_normalized(waveform: np.ndarray) -> np.ndarray:
 
 
 def reverberate(rng: np.random.Generator, waveform: np.ndarray) -> np.ndarray:
-  """What a room adds to <float32>[samples]: an exponentially dying noise's answer."""
+  """Returns a room's answer to <float32>[samples]: exponentially dying noise."""
   length = num_samples(rng.uniform(*REVERB_S))
-  # Down to -60 dB, a factor of e^-6.9, at its end.
+  # The noise is down to -60 dB, a factor of e^-6.9, at its end.
   response = sounds.noise(rng, length, 150, rng.uniform(2000, 8000))
   response *= np.exp(np.linspace(0, -6.9, length, dtype=np.float32))
   response /= np.sqrt(np.sum(response**2))
@@ -392,7 +392,7 @@ def reverberate(rng: np.random.Generator, waveform: np.ndarray) -> np.ndarray:
 
 
 def background(rng: np.random.Generator, length: int) -> np.ndarray:
-  """Pink or brown noise, some with the hum of mains; an RMS of 1 <float32>[length]."""
+  """Pink to brown noise, some with mains hum, at an RMS of 1 <float32>[length]."""
   tilt_db = rng.choice([-3.0, -4.5, -6.0])
   sound = sounds.noise(rng, length, 40, 16_000, tilt_db)
   if rng.uniform() < 0.3:

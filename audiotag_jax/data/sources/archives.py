@@ -1,9 +1,9 @@
 """Zip archives, in one file or in parts, read in place.
 
 An archive in parts, as `zip -s` makes it, is `NAME.z01`, `NAME.z02` … and, last,
-`NAME.zip`. Python's zipfile refuses those, and to join them takes as much room again
-as they do. So the archive's end and its members are read here, and only the directory
-between them by zipfile.
+`NAME.zip`. Python's zipfile refuses parts, and joining them takes as much disk space
+again. This module therefore reads the archive's end and its members, and leaves only
+the directory between them to zipfile.
 """
 
 import collections
@@ -33,8 +33,8 @@ MAX_COMMENT_BYTES = 2**16 - 1
 MAX_PARTS = 2**16
 # Most missing parts named in an error; a damaged record can claim thousands.
 MAX_NAMED = 10
-# A WAV file's header can declare no more. It bounds what a forged archive can make a
-# process allocate, however well it compresses.
+# Largest size that a WAV file's header can declare. The limit bounds the memory that a
+# forged archive can make a process allocate, however well it compresses.
 MAX_MEMBER_BYTES = 2**32
 INFLATE_BYTES = 2**20
 
@@ -52,12 +52,12 @@ class Member:
     num_bytes: its size, uncompressed.
     crc: its CRC-32.
     archive: the archive's .zip file.
-    num_parts: how many files the archive is in.
-    part: the one the member begins in, from 0.
-    offset: where in that.
+    num_parts: the number of files that make up the archive.
+    part: the part that the member begins in, from 0.
+    offset: the byte of that part at which the member begins.
     num_packed_bytes: its size in the archive.
-    method: how it is compressed, by zip's number.
-    is_encrypted: whether it takes a password to read.
+    method: zip's number of the compression method.
+    is_encrypted: whether reading it takes a password.
   """
 
   name: str
@@ -72,10 +72,10 @@ class Member:
   is_encrypted: bool = dataclasses.field(repr=False)
 
   def read_bytes(self) -> bytes:
-    """Reads the member, and nothing else, from the parts it lies in.
+    """Reads the member, and nothing else, from the parts that contain it.
 
     Raises:
-      ArchiveError: it is damaged, encrypted, compressed by a method other than
+      ArchiveError: the member is damaged, encrypted, compressed by a method other than
         deflate, or larger than it declares or than `MAX_MEMBER_BYTES`.
       FileNotFoundError: a part is gone.
     """
@@ -116,12 +116,12 @@ def open_archive(path: epath.Path) -> dict[str, Member]:
     path: the .zip file, with the archive's other parts, if any, beside it.
 
   Returns:
-    Its files by name, in the directory's order. Left out, each with a warning: names
-    that lead out of a folder or come twice, links and devices.
+    Its files by name, in the directory's order. Names that lead out of a folder or come
+    twice, links and devices are left out, each with a warning.
 
   Raises:
-    UserError: the file or a part is missing, is no zip archive, or is damaged so that
-      the directory cannot be read or a file begins beyond a part's end.
+    UserError: the file or a part is missing, is not a zip archive, or is so damaged
+      that the directory cannot be read or a file begins beyond a part's end.
   """
   end = _read_end(path)
   infos = _read_directory(path, end)
@@ -141,7 +141,7 @@ def open_archive(path: epath.Path) -> dict[str, Member]:
 
 
 class _End(NamedTuple):
-  """What an archive's end says: how many parts, and where the directory lies."""
+  """An archive's end: the number of parts, and the directory's place and size."""
 
   num_parts: int
   directory_part: int
@@ -194,7 +194,7 @@ def _check_parts(path: epath.Path, num_parts: int) -> None:
 def _read_at(
   path: epath.Path, num_parts: int, part: int, offset: int, num_bytes: int
 ) -> bytes:
-  """Reads what an archive's end says is there, or finds it damaged."""
+  """Reads bytes that an archive's end points to; `UserError` if they are missing."""
   parts = list(_part_paths(path, num_parts))[part:]
   if offset + num_bytes > sum(part.stat().length for part in parts):
     raise _damaged(path)
@@ -210,8 +210,8 @@ def _read_directory(path: epath.Path, end: _End) -> list[zipfile.ZipInfo]:
     end.directory_offset,
     end.directory_num_bytes,
   )
-  # An archive of nothing but the directory: zipfile reads the sizes and places of the
-  # members as they are written there, wherever those lie.
+  # An archive of the directory alone: zipfile reads the members' sizes and places from
+  # it, and does not look for the members.
   whole = directory + END.pack(b"PK\5\6", 0, 0, 0, 0, len(directory), 0, 0)
   try:
     infos = zipfile.ZipFile(io.BytesIO(whole)).infolist()
@@ -238,7 +238,7 @@ def _damaged(path: epath.Path) -> UserError:
 
 
 def _refusal(info: zipfile.ZipInfo, count: int) -> str | None:
-  """Says why an entry is not to be used, if so."""
+  """Returns why an entry must be left out; None if it may be used."""
   name = info.orig_filename
   if re.match("/|[A-Za-z]:|$", name) or ".." in name.split("/"):
     return "has a name that leads out of its folder"
@@ -269,7 +269,7 @@ def _member(path: epath.Path, num_parts: int, info: zipfile.ZipInfo) -> Member:
 def _part_paths(
   path: epath.Path, num_parts: int, first: int = 0
 ) -> Iterator[epath.Path]:
-  """Yields an archive's files, from the one of the number `first`."""
+  """Yields an archive's files, from number `first` on."""
   for number in range(first + 1, num_parts):
     yield path.with_suffix(f".z{number:02d}")
   yield path
@@ -283,7 +283,7 @@ def _reading(
 
   Args:
     parts: the parts to read, in order; each is opened when reading reaches it.
-    offset: where to begin in the first.
+    offset: the byte of the first part at which to begin.
   """
   with contextlib.ExitStack() as stack:
     files = (stack.enter_context(part.open("rb")) for part in parts)
@@ -304,7 +304,7 @@ def _reading(
 def _inflate(
   read: Callable[[int], bytes], num_packed_bytes: int, num_bytes: int
 ) -> bytes:
-  """Inflates what `read` gives, to `num_bytes` at the most."""
+  """Inflates the bytes that `read` returns, to at most `num_bytes`."""
   inflater = zlib.decompressobj(-zlib.MAX_WBITS)
   blocks, room = [], num_bytes + 1
   while num_packed_bytes and room:

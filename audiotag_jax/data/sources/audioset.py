@@ -1,4 +1,4 @@
-"""AudioSet (Gemmeke et al. 2017): the owner's lists, and the audio that one has of it.
+"""AudioSet (Gemmeke et al. 2017): the owner's lists, and the audio files at hand.
 
 class_labels_indices.csv          index,mid,display_name
 balanced_train_segments.csv       YTID, start_seconds, end_seconds, "mid,mid"
@@ -44,26 +44,26 @@ FILE_STEM = re.compile(
 def read_audioset(folder: epath.Path, *, audio_dir: epath.Path | None) -> Source:
   """Reads AudioSet's lists, and finds the audio of their segments.
 
-  A segment's file lies anywhere below `audio_dir`, under any ending, and is called
-  <id>, <id>_<start> or <id>_<start>_<end>, perhaps with a Y before it; times are in
-  seconds or milliseconds. It is taken to hold the segment and no more, also where the
-  id is all of its name, as the programs that fetch AudioSet write it.
+  A segment's file may be anywhere below `audio_dir` and have any ending. Its name is
+  <id>, <id>_<start> or <id>_<start>_<end>, perhaps after a Y; times are in seconds or
+  milliseconds. The file is taken to hold the segment and no more, even if its name is
+  the id alone, because the programs that fetch AudioSet write such files.
 
-  Segments without a file are left out, and their number is logged: many of the videos
-  are gone. So is a video's second row, which the owner's lists do not have. A twentieth
-  of train is drawn for val, which AudioSet lacks; the draw keeps the classes in
-  proportion up to 50,000 clips.
+  Segments without a file are left out and counted in the log, because many of the
+  videos are gone. A video's second row is left out too; the owner's lists have no such
+  row. A twentieth of train is drawn for val, which AudioSet lacks; the draw keeps the
+  classes in proportion up to 50,000 clips.
 
   Args:
     folder: holds class_labels_indices.csv and some of the lists of segments.
-    audio_dir: where the audio lies; None for `folder`.
+    audio_dir: the folder of the audio; None for `folder`.
 
   Returns:
-    The clips in the lists' order, called by their ids; the classes are the display
+    The clips in the lists' order, named by their ids; the classes are the display
     names.
 
   Raises:
-    UserError: there is no list, or one cannot be read; no segment has a file.
+    UserError: all lists are missing, a list cannot be read, or no segment has a file.
   """
   audio_dir = audio_dir or folder
   classes, class_index = _read_classes(folder / CLASSES_FILE)
@@ -106,7 +106,7 @@ class _SegmentFiles:
 
   def __init__(self, audio_dir: epath.Path):
     self.rejected = []
-    # Of most ids there is one file; of millions, lists would take too much memory.
+    # Most ids have one file; a list for each of millions would take too much memory.
     self._file_of, self._others = {}, collections.defaultdict(list)
     for path, reason in walk_audio(audio_dir):
       match = _match(path)
@@ -116,7 +116,7 @@ class _SegmentFiles:
         self._others[match["ytid"]].append(path)
 
   def take(self, row: dict[str, str]) -> str | None:
-    """A segment's file; None if it has none, or its video was taken before.
+    """Returns a segment's file; None if it has no file or its video was taken before.
 
     Raises:
       RowError: the row is malformed.
@@ -140,10 +140,10 @@ def _match(path: str) -> re.Match | None:
 
 
 def _fits(start: str | None, start_ms: int) -> bool:
-  """Whether a name's start, if it has one, is that of the segment."""
+  """Returns whether a name's start, if it has one, is the segment's start."""
   if start is None:
     return True
-  # In milliseconds, in seconds, or in the whole seconds of them.
+  # In milliseconds, in seconds, or in whole seconds, rounded down.
   return float(start) in (start_ms, start_ms / 1000, start_ms // 1000)
 
 
@@ -166,7 +166,9 @@ def _read_classes(path: epath.Path) -> tuple[tuple[str, ...], dict[str, int]]:
     class_index[row["mid"]] = len(classes)
     classes.append(row["display_name"])
   if not len(set(classes)) == len(class_index) == len(classes) > 0:
-    raise UserError(f"{path}: its {len(classes)} classes must be distinct, and some")
+    raise UserError(
+      f"{path}: its {len(classes)} classes must be distinct, and at least one"
+    )
   return tuple(classes), class_index
 
 

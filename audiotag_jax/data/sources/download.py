@@ -30,11 +30,11 @@ RECORD_MD5 = {
   "FSD50K.eval_audio.zip": "6fa47636c3a3ad5c7dfeba99f2637982",
 }
 HASH_BLOCK_BYTES = 2**20
-# A connection that breaks off takes the block it was at with it.
+# Bytes of a block; a connection that breaks off loses the block under way.
 DOWNLOAD_BLOCK_BYTES = 2**16
 TIMEOUT_S = 60
-# Tries in a row that bring no new bytes. Waits 0, 2, 4, 8 … s, four minutes in all, or
-# as long as the server asks.
+# Attempts in a row that bring no new bytes. The waits are 0, 2, 4, 8 … s, four minutes
+# in all, or as long as the server asks.
 RETRIES = urllib3.Retry(
   total=8,
   backoff_factor=1,
@@ -48,15 +48,15 @@ Result = TypeVar("Result")
 def download_record(
   folder: Path, *, url: str = ZENODO_URL, files: dict[str, str] = RECORD_MD5
 ) -> None:
-  """Fetches what a folder lacks of some files.
+  """Downloads the files that a folder lacks.
 
-  A file has its name when it is whole and its md5 is right; until then it is
-  `NAME.partial`, and a later call fetches the rest of it.
+  A file gets its name once it is whole and its md5 is right. Until then it is
+  `NAME.partial`, and a later call downloads the rest.
 
   Args:
-    folder: where they go; it is made if need be.
-    url: where they come from, `{name}` standing for a file's name.
-    files: their names and md5s.
+    folder: the folder to write to; created if it is missing.
+    url: the address of a file, with `{name}` in place of the file's name.
+    files: the files' md5s, by name.
 
   Raises:
     UserError: the disk has too little room; the server does not have a file, cannot be
@@ -67,7 +67,7 @@ def download_record(
   if not names:
     return
   with requests.Session() as session:
-    # Bytes as they are stored, or they could not be taken up in the middle.
+    # Bytes as they are stored, because compressed ones cannot be resumed in the middle.
     session.headers["Accept-Encoding"] = "identity"
     total = sum(_ask_size(session, url.format(name=name)) for name in names)
     fetched = sum(_size(_partial(folder / name)) for name in names)
@@ -78,14 +78,14 @@ def download_record(
 
 
 def check_md5(folder: epath.Path, expected: dict[str, str]) -> None:
-  """Checks those of some files that a folder has.
+  """Checks the md5s of the expected files that a folder has.
 
   Args:
-    folder: where they are.
-    expected: their names and md5s.
+    folder: the folder of the files.
+    expected: the files' md5s, by name.
 
   Raises:
-    UserError: files are broken; it names them all.
+    UserError: files are broken; the message names them all.
   """
   paths = [folder / name for name in expected if (folder / name).exists()]
   total = sum(path.stat().length for path in paths)
@@ -103,7 +103,7 @@ def check_md5(folder: epath.Path, expected: dict[str, str]) -> None:
     if md5 != expected[path.name]
   ]
   if broken:
-    raise UserError("; ".join(broken) + ": download again what is broken")
+    raise UserError("; ".join(broken) + ": download the broken files again")
 
 
 def _md5(path: Path | epath.Path, update: Callable[[int], object]) -> str:
@@ -146,7 +146,7 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 def _ask_size(session: requests.Session, url: str) -> int:
   """Asks for a file's size in bytes; 0 if the server does not say.
 
-  It begins to get the file, as some servers that send it do not answer to HEAD.
+  The request is a GET, because some servers that send the file do not answer HEAD.
   """
 
   def ask() -> int:
@@ -178,12 +178,12 @@ def _fetch(
 
 
 def _append(session: requests.Session, url: str, partial: Path, bar: tqdm) -> None:
-  """Fetches the rest of a file, or all of it from a server that sends no parts."""
+  """Downloads the rest of a file, or all of it if the server sends no parts."""
   start = _size(partial)
   headers = {"Range": f"bytes={start}-"} if start else {}
   with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
     if start and response.status_code == requests.codes.requested_range_not_satisfiable:
-      return  # There is no rest.
+      return  # The file is complete.
     response.raise_for_status()
     if start and response.status_code != requests.codes.partial_content:
       bar.update(-start)
@@ -206,8 +206,8 @@ def _retrying(
       response, reason = error.response, error
     if response is not None and not retries.is_retry("GET", response.status_code):
       raise UserError(
-        f"{url}: the server answers {response.status_code} {response.reason}: see "
-        "whether the address is right"
+        f"{url}: the server answers {response.status_code} {response.reason}: check "
+        "the address"
       ) from reason
     if progress() > furthest:
       retries, furthest = RETRIES, progress()
@@ -215,7 +215,7 @@ def _retrying(
       retries = retries.increment("GET", url, error=reason)
     except urllib3.exceptions.MaxRetryError:
       raise UserError(
-        f"{url} cannot be downloaded ({reason}): see to the connection and start "
-        "again; what has come so far is kept"
+        f"{url} cannot be downloaded ({reason}): check the connection and start "
+        "again; the part downloaded so far is kept"
       ) from reason
     retries.sleep(response.raw if response is not None else None)

@@ -21,17 +21,17 @@ def read_esc50(folder: epath.Path, *, fold: int) -> Source:
 
   Args:
     folder: holds meta/esc50.csv and audio/.
-    fold: the one that is eval; the one before it (5 before 1) is val, and the other
-      three are train.
+    fold: the fold for eval; the fold before it (5 before 1) is val, and the other three
+      are train.
 
   Returns:
     The clips in the csv file's order; the classes in the order of `target`.
 
   Raises:
-    UserError: the fold is none, a file or column is missing, or no clip is usable.
+    UserError: the fold is invalid, a file or column is missing, or no clip is usable.
   """
   if fold not in range(1, NUM_FOLDS + 1):
-    raise UserError(f"fold {fold} of ESC-50 is none: give one from 1 to {NUM_FOLDS}")
+    raise UserError(f"ESC-50 has no fold {fold}: choose 1 to {NUM_FOLDS}")
   splits = dict.fromkeys(map(str, range(1, NUM_FOLDS + 1)), "train")
   splits |= {str(fold): "eval", str((fold - 2) % NUM_FOLDS + 1): "val"}
   csv_path, audio_dir = folder / "meta" / "esc50.csv", folder / "audio"
@@ -62,7 +62,7 @@ def read_esc50(folder: epath.Path, *, fold: int) -> Source:
 def _check_row(
   row: dict[str, str], splits: dict[str, str], fence: Fence, category_of: dict[int, str]
 ) -> int:
-  """Returns a row's target; `category_of` takes up what it calls it."""
+  """Returns a row's target, and adds the target's category to `category_of`."""
   check_fields(row)
   fname, category = row["filename"], row["category"].strip()
   if fname in ("", ".", "..") or "/" in fname:

@@ -5,7 +5,7 @@
     FSD50K.ground_truth/eval.csv      fname,labels,mids
     FSD50K.ground_truth/vocabulary.csv   index,label,mid, without a header
 
-Each folder may be there as such, or as the archive it is downloaded in.
+Each folder may be unpacked, or still be the archive that is downloaded.
 """
 
 import csv
@@ -25,8 +25,8 @@ FOLDERS = ("dev_audio", "eval_audio", "ground_truth")
 def read_source(folder: epath.PathLike) -> Source:
   """Reads the csv files of a folder in FSD50K's layout.
 
-  A row that names no usable clip (a path for an fname, one that came before, a label
-  that is not in the vocabulary, another split than train or val) is rejected.
+  A row that names no usable clip is rejected: its fname is a path or came before, a
+  label is not in the vocabulary, or its split is neither train nor val.
 
   Raises:
     UserError: a folder and its archive, a csv file or a column is missing.
@@ -64,7 +64,7 @@ def _files(folder: epath.Path, name: str) -> Callable[[str], AudioFile]:
   for path in (folder / f"FSD50K.{name}.zip", folder / f"{name}.zip"):
     if path.exists():
       members = archives.open_archive(path)
-      # One that the archive lacks is looked for where it would be, and is missing.
+      # A file that the archive lacks is looked for in the folder, and is missing there.
       return lambda file: members.get(f"{directory.name}/{file}", directory / file)
   raise UserError(
     f"{directory} does not exist, nor does {directory.name}.zip: the source folder "
@@ -98,14 +98,16 @@ def _read_vocabulary(text: str, folder: epath.Path) -> tuple[str, ...]:
       )
   classes = tuple(label for _, label, _ in rows)
   if not classes or len(set(classes)) < len(classes):
-    raise UserError(f"{path}: its {len(classes)} labels must be distinct, and some")
+    raise UserError(
+      f"{path}: its {len(classes)} labels must be distinct, and at least one"
+    )
   return classes
 
 
 def _read_rows(
   text: str, path: epath.Path, split: str | None = None
 ) -> Iterator[tuple[str, list[str], str]]:
-  """Yields fname, labels and split, which is as given or in the row."""
+  """Yields fname, labels and split: the split that is given, or else the row's."""
   columns = {"fname", "labels"} | (set() if split else {"split"})
   reader = csv.DictReader(io.StringIO(text, newline=""))
   if not columns <= set(reader.fieldnames or ()):
@@ -121,7 +123,7 @@ def _fault(
   class_index: Mapping[str, int],
   seen: set[str],
 ) -> str:
-  """What makes a row unusable, if anything does."""
+  """Returns why a row is unusable; empty if it is usable."""
   if fname in ("", ".", "..") or "/" in fname or "\\" in fname:
     return "must be a file's name, with no path"
   if fname in seen:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
 
-# Endings of what lies beside recordings; a file with any other is taken for one.
+# Endings of files beside recordings; any other file counts as a recording.
 NOT_AUDIO = (
   ".bib", ".cfg", ".csv", ".db", ".doc", ".docx", ".gif", ".gz", ".htm", ".html",
   ".ini", ".ipynb", ".jams", ".jpeg", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md",
@@ -22,12 +22,16 @@ NOT_AUDIO = (
 # The split of a rejected clip where splits are drawn.
 NO_SPLIT = "no split"
 LEADS_OUT = "lies outside of the audio folder"
-# tqdm's settings for what takes seconds only in large sets.
+# tqdm's settings for steps that take seconds only in large sets.
 PROGRESS = {"delay": 2, "leave": False, "disable": None}
 
 
 class RowError(Exception):
-  """A row that names no usable clip; the message follows the clip's name."""
+  """A row that names no usable clip; the message follows the clip's name.
+
+  The message is part of the source's fingerprint: with other words, sets that are
+  prepared already would be prepared again.
+  """
 
 
 def read_rows(
@@ -35,16 +39,16 @@ def read_rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
   """Yields the rows of a csv file, and the line of each.
 
-  A field that a row lacks is empty; those beyond the header's are stored under None.
+  A field that a row lacks is empty; fields beyond the header's are stored under None.
 
   Args:
     path: UTF-8, with or without a byte order mark.
-    columns: what the header must have.
-    header: the columns of a file without one, in AudioSet's manner: `#` begins a
+    columns: the columns that the header must have.
+    header: the columns of a file without a header, as AudioSet's: there, `#` begins a
       comment, and spaces may follow commas.
 
   Raises:
-    UserError: the file is missing, not UTF-8, no csv or without one of the columns.
+    UserError: the file is missing, is not UTF-8 or not csv, or lacks a column.
   """
   try:
     with path.open("rb") as file:
@@ -61,7 +65,7 @@ def _read_rows(
   header: Sequence[str] | None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
   if header:
-    # Left in as empty lines, which are no rows but count.
+    # Comments become empty lines, so that later lines keep their numbers.
     lines = ("\n" if line.startswith("#") else line for line in lines)
   reader = csv.DictReader(
     lines, header, restval="", skipinitialspace=header is not None, strict=True
@@ -72,13 +76,13 @@ def _read_rows(
       found = ",".join(reader.fieldnames)[:80]
       raise UserError(
         f"{path}: its first line must name the columns {', '.join(columns)}, "
-        f"separated by commas, and is {found!r}"
+        f"separated by commas, but is {found!r}"
       )
     for row in tqdm(reader, path.name, unit=" rows", **PROGRESS):
       yield reader.line_num, row
   except csv.Error as error:
     place = f"{path}, line {reader.reader.line_num}"
-    raise UserError(f"{place}: {error}: mend its quotes and commas") from error
+    raise UserError(f"{place}: {error}: correct its quotes and commas") from error
 
 
 def _lines(path: epath.Path, file: BinaryIO) -> Iterator[str]:
@@ -94,7 +98,7 @@ def _lines(path: epath.Path, file: BinaryIO) -> Iterator[str]:
 
 
 class Fence:
-  """Tells whether files lie in a folder, links followed; lists each folder once."""
+  """Tells whether files are in a folder, following links; lists each folder once."""
 
   def __init__(self, root: epath.Path):
     self._root = str(root)
@@ -103,7 +107,7 @@ class Fence:
     self._folders = {}
 
   def place(self, path: str) -> str | None:
-    """A file's path below the folder, in its one spelling; None if it leads out.
+    """Returns a file's normalised path below the folder; None if it leads out.
 
     Args:
       path: relative to the folder, or absolute.
@@ -121,7 +125,7 @@ class Fence:
     return place
 
   def _look_local(self, folder: str) -> tuple[str | None, frozenset[str]]:
-    """A folder's path below the root, and which of its files are links."""
+    """Returns a folder's path below the root, and the names of its links."""
     path = os.path.join(self._root, folder)
     below = self._below(path)
     if below is None or not os.path.isdir(path):
@@ -147,10 +151,10 @@ class Fence:
 
 
 def walk_audio(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
-  """Yields the recordings below a folder: path below it, and why it is none of use.
+  """Yields each recording's path below a folder, and why it is unusable, or None.
 
-  Hidden files and those with an ending of `NOT_AUDIO` are passed over. The order is
-  that of the file system.
+  Hidden files and files with an ending of `NOT_AUDIO` are skipped. The order is the
+  file system's.
 
   Raises:
     UserError: the folder, or one in it, cannot be listed.
@@ -204,7 +208,7 @@ def _walk_local(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
 
 
 def check_fields(row: dict) -> None:
-  """Raises `RowError` for a row of more fields than the header."""
+  """Raises `RowError` for a row with more fields than the header."""
   if None in row:
     raise RowError("has more fields than the header: quote those that hold commas")
 
@@ -214,9 +218,9 @@ def check_any(place: epath.Path, clips: Sequence, rejected: Sequence[Rejected]) 
   if clips:
     return
   if not rejected:
-    raise UserError(f"{place} holds no clips: there must be some to train with")
+    raise UserError(f"{place} holds no clips: training needs some")
   first = rejected[0]
   raise UserError(
-    f"{place} holds no usable clip: all {len(rejected)} are rejected, since "
-    f"{first.fname} {first.reason}, and so on"
+    f"{place} holds no usable clip: all {len(rejected)} are rejected, the first "
+    f"because {first.fname} {first.reason}"
   )

@@ -37,7 +37,7 @@ SPLIT_NAMES = {
 
 
 class _Row(NamedTuple):
-  """A clip whose labels are names yet; split None is one to be drawn."""
+  """A clip whose labels are still names; a split of None is drawn later."""
 
   fname: str
   file: str
@@ -53,34 +53,34 @@ def read_manifest(
   """Reads a csv file with the columns path, labels[, split, start_s, end_s].
 
   Other columns are ignored. `split` is train, val (valid, validation) or eval (test).
-  Without that column a tenth of the files is drawn for val and a tenth for eval; with
-  it, but no row of val, a tenth of train's files is drawn for val. Draws are the same
-  for the same file, keep the classes in proportion (up to 50,000 files), and keep the
-  parts of one file together.
+  Without that column, a tenth of the files is drawn for val and a tenth for eval. With
+  the column but no row of val, a tenth of train's files is drawn for val. Draws are the
+  same for the same csv file, keep the classes in proportion (up to 50,000 files), and
+  keep the parts of one file together.
 
-  A row that names no usable clip is rejected: of no path or one out of the folder, of
-  no label, of an unknown split, with times that are none, or that comes again. That a
-  file exists is left to who reads it.
+  A row that names no usable clip is rejected: it has no path or one outside the folder,
+  no label, an unknown split or invalid times, or it repeats a clip. Whether the file
+  exists is not checked here.
 
   Args:
-    csv_path: UTF-8; its rows' clips are called by their path, and `:start-end` of a
-      part.
-    audio_dir: what paths are relative to, and must lie in; None for the csv file's
-      folder.
-    label_separator: between the labels of a clip.
+    csv_path: UTF-8; a clip is named by its path, and a part by its path and
+      `:start-end`.
+    audio_dir: the folder that paths are relative to and must stay in; None for the csv
+      file's folder.
+    label_separator: the text between a clip's labels.
 
   Returns:
     The clips in the csv file's order; the classes are the labels, sorted.
 
   Raises:
-    UserError: the file or folder is missing, not UTF-8, no csv, lacks a column, or
-      names too few usable clips.
+    UserError: the file or folder is missing, or the file is not UTF-8, is not csv,
+      lacks a column or names too few usable clips.
   """
   if not label_separator:
-    raise UserError("label_separator is empty: give what stands between labels")
+    raise UserError("label_separator is empty: give the text between labels")
   root = audio_dir or csv_path.parent
   if not root.is_dir():
-    raise UserError(f"{root} is not a folder: give the one that the paths start from")
+    raise UserError(f"{root} is not a folder: give the folder that paths start from")
   fence = Fence(root)
   rows, rejected, line_of = [], [], {}
   for line, row in read_rows(csv_path, ("path", "labels")):
@@ -101,12 +101,12 @@ def read_manifest(
 def read_folders(folder: epath.Path) -> Source:
   """Reads a folder for each class: <class>/**/<recording>, or <split>/<class>/**.
 
-  The folders on top are splits if all have a split's name (those of `read_manifest`,
-  which draws splits as well where there are none). Hidden files and what has an ending
-  of `NOT_AUDIO` are passed over.
+  The top folders are splits if all of them have a name that `read_manifest` accepts as
+  a split. Otherwise splits are drawn, as `read_manifest` draws them. Hidden files and
+  files with an ending of `NOT_AUDIO` are skipped.
 
   Returns:
-    The clips by name, which is the path below the folder.
+    The clips, sorted by name, which is the path below the folder.
 
   Raises:
     UserError: the folder cannot be listed, or holds too few usable recordings.
@@ -206,15 +206,16 @@ def _draw_splits(
   given: Collection[str | None],
   num_classes: int,
 ) -> list[Clip]:
-  """Draws the splits that are not given: all, or val."""
+  """Draws the splits that are not given: all of them, or val."""
   if None in given:
     logging.info(
-      "%s has no splits: a tenth of the files is drawn for val and eval.", place
+      "%s has no splits: a tenth of the files is drawn for val, and a tenth for eval.",
+      place,
     )
     clips = _split_off("eval", 1 / 10, place, clips, num_classes)
     return _split_off("val", 1 / 9, place, clips, num_classes)
   if "val" not in given and "train" in given:
-    logging.info("%s has no val: a tenth of the files of train is drawn for it.", place)
+    logging.info("%s has no val: a tenth of train's files is drawn for it.", place)
     return _split_off("val", 1 / 10, place, clips, num_classes)
   return list(clips)
 
@@ -234,8 +235,8 @@ def _split_off(
   files = list(labels_of)
   if len(files) < 2:
     raise UserError(
-      f"{place} has too few files to draw {split} from those of train: add some, or "
-      "give the splits"
+      f"{place} has too few train files to draw {split} from: add some, or give the "
+      "splits"
     )
   size = max(1, round(len(files) * share))
   drawn = stratify.stratified_sample(

@@ -36,7 +36,7 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rejected:
-  """A clip that is not prepared; `reason` follows its name ("is missing")."""
+  """A clip that is not prepared; `reason` follows the name, as "is missing" does."""
 
   fname: str
   split: str
@@ -62,7 +62,10 @@ class Source:
   rejected: tuple[Rejected, ...] = dataclasses.field(default=(), repr=False)
 
   def fingerprint(self) -> str:
-    """Changes with any class or row, and with any audio file's name, size or time."""
+    """Hashes the classes, the rows and each audio file's name, size and time.
+
+    Rejected rows count with their reasons.
+    """
     digest = hashlib.sha256(repr((self.classes, self.rejected)).encode())
     # Many at once, because a bucket answers late.
     with ThreadPoolExecutor(NUM_STATS) as pool:

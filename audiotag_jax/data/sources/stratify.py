@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 
-# Its matrix of labels would take a gigabyte for AudioSet.
+# Most rows to stratify; AudioSet's matrix of labels would take a gigabyte.
 MAX_STRATIFIED = 50_000
 
 
@@ -14,13 +14,13 @@ def draw_stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
 
   Args:
     labels: <uint8>[rows, classes].
-    size: how many to draw, fewer than there are.
-    seed: of the draw.
+    size: the number of rows to draw, fewer than all.
+    seed: the draw's seed.
 
   Returns:
     Their positions <int64>[size].
   """
-  if labels.shape[1] == 1:  # which the stratifier takes for something else
+  if labels.shape[1] == 1:  # The stratifier misreads a single column.
     labels = np.hstack([labels, 1 - labels])
   splitter = MultilabelStratifiedShuffleSplit(
     n_splits=1, test_size=size, random_state=seed
@@ -36,14 +36,14 @@ def stratified_sample(
 ) -> np.ndarray:
   """Draws exactly `size` rows of label lists.
 
-  Beyond `MAX_STRATIFIED` rows the draw is at random, which keeps the classes of so many
-  about in proportion.
+  Above `MAX_STRATIFIED` rows the draw is random, which keeps the classes of so many
+  rows about in proportion.
 
   Args:
     labels: the classes of each row.
-    num_classes: how many classes there are.
-    size: how many to draw, fewer than there are.
-    seed: of the draw.
+    num_classes: the number of classes.
+    size: the number of rows to draw, fewer than all.
+    seed: the draw's seed.
 
   Returns:
     Their positions <int64>[size].

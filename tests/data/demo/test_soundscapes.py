@@ -1,4 +1,4 @@
-"""The demo set: what is in its files, and that they are always the same."""
+"""The demo set: the contents of its files, which are always the same."""
 
 import csv
 import hashlib
@@ -176,7 +176,7 @@ def test_noise_has_its_level_and_band():
   noise = sounds.noise(np.random.default_rng(0), 44_100, 1000, 2000)
   assert np.std(noise) == pytest.approx(1, abs=0.02)
   power = np.abs(np.fft.rfft(noise)) ** 2
-  # It falls by 12 dB an octave beyond the corners, which lie at -3 dB.
+  # The noise falls by 12 dB an octave beyond the corners, which are at -3 dB.
   assert power[500:4000].sum() > 0.9 * power.sum()
   assert power[:250].sum() < 0.001 * power.sum()
 

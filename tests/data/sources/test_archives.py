@@ -118,7 +118,7 @@ def test_zip64_fields_are_read(tmp_path):
   path = epath.Path(tmp_path / "a.zip")
   with zipfile.ZipFile(path, "w") as file:
     file.writestr("a.wav", STORED["clips/short.wav"])
-  # What a member of over 4 GiB has: its sizes and place in the extra field.
+  # The extra field of a member of over 4 GiB: its sizes and place.
   extra = struct.pack("<HH3Q", 1, 24, 1_000, 1_000, 0)
   data = path.read_bytes()
   start, end = data.rindex(b"PK\1\2"), data.rindex(b"PK\5\6")

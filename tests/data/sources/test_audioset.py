@@ -200,14 +200,14 @@ def test_links_that_lead_out_are_rejected(folder, tmp_path):
     (
       "class_labels_indices.csv",
       "index,mid,display_name\n0,/m/09x0r,Bark\n1,/m/0dgw9r,Bark\n",
-      "class_labels_indices.csv: its 2 classes must be distinct, and some",
+      "class_labels_indices.csv: its 2 classes must be distinct, and at least one",
     ),
     (
       "class_labels_indices.csv",
       "index,mid,display_name\n",
-      "class_labels_indices.csv: its 0 classes must be distinct, and some",
+      "class_labels_indices.csv: its 0 classes must be distinct, and at least one",
     ),
-    ("eval_segments.csv", COMMENTS, "holds no clips: there must be some to train with"),
+    ("eval_segments.csv", COMMENTS, "holds no clips: training needs some"),
   ],
 )
 def test_lists_of_no_use_are_refused(folder, file, text, message):

@@ -19,14 +19,15 @@ MD5 = {name: hashlib.md5(data).hexdigest() for name, data in FILES.items()}
 
 
 class Server(http.server.ThreadingHTTPServer):
-  """Serves files whole or in part, but for the faults that its next answers have.
+  """Serves files whole or in part, except for the faults of its next answers.
 
   Attributes:
     files: bytes by name.
-    faults: of the answers to come: None; a status; "drop", half of what was asked for;
-      "whole", the whole file whatever was asked for; or bytes to send in its place.
-    asked: (name, where in the file) of each request.
-    headers: what an answer of a fault's status has.
+    faults: the faults of the answers to come: None; a status; "drop", half of the
+      requested bytes; "whole", the whole file whatever was requested; or bytes to send
+      in its place.
+    asked: (name, place in the file) of each request.
+    headers: the headers of an answer with a fault's status.
   """
 
   daemon_threads = True
@@ -84,7 +85,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-  """A server; and no waits between tries, of which there are three."""
+  """A server; three attempts, without waits between them."""
   retries = download.RETRIES.new(total=2, backoff_factor=0)
   monkeypatch.setattr(download, "RETRIES", retries)
   with Server() as server:
@@ -106,7 +107,7 @@ def contents(folder):
 def test_files_are_fetched_once(server, tmp_path):
   fetch(server, tmp_path / "new" / "folder")
   assert contents(tmp_path / "new" / "folder") == FILES
-  # Each is asked for its size, then for its bytes.
+  # Each file is asked for its size, then for its bytes.
   assert server.asked == [("a.z01", 0), ("a.zip", 0)] * 2
   fetch(server, tmp_path / "new" / "folder")
   assert len(server.asked) == 4
@@ -180,7 +181,7 @@ def test_a_server_that_stays_busy_is_given_up(server, tmp_path):
 def test_a_server_that_drops_without_a_byte_more_is_given_up(server, tmp_path):
   (tmp_path / "a.z01.partial").write_bytes(FILES["a.z01"][:-1])
   server.faults = [None, None, *["drop"] * 3]
-  with pytest.raises(UserError, match="what has come so far is kept"):
+  with pytest.raises(UserError, match="the part downloaded so far is kept"):
     fetch(server, tmp_path)
   assert contents(tmp_path) == {"a.z01.partial": FILES["a.z01"][:-1]}
 

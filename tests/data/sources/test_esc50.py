@@ -118,7 +118,5 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 @pytest.mark.parametrize("fold", [0, 6])
 def test_there_are_five_folds(folder, fold):
-  with pytest.raises(
-    UserError, match=f"fold {fold} of ESC-50 is none: give one from 1"
-  ):
+  with pytest.raises(UserError, match=f"ESC-50 has no fold {fold}: choose 1 to 5"):
     esc50.read_esc50(folder, fold=fold)

@@ -13,7 +13,7 @@ from audiotag_jax.errors import UserError
 
 @pytest.fixture
 def folder(tmp_path):
-  """A folder with clips a.wav, b.wav and sub/c.wav; what they hold is not looked at."""
+  """A folder with clips a.wav, b.wav and sub/c.wav, whose contents do not matter."""
   folder = tmp_path / "set"
   (folder / "sub").mkdir(parents=True)
   for name in ("a.wav", "b.wav", "sub/c.wav"):
@@ -30,7 +30,7 @@ def read(folder, text, audio_dir=None, label_separator=";"):
 
 
 def described(source):
-  """fname -> (file below the folder, labels, split, start, end)."""
+  """Maps fname to (file below the folder, labels, split, start, end)."""
   return {
     clip.fname: (
       str(clip.audio.relative_to(source.place.parent)),
@@ -222,7 +222,7 @@ def test_parts_of_a_file_differ_by_their_times(folder):
 
 
 NO_HEADER = (
-  ": its first line must name the columns path, labels, separated by commas, and is"
+  ": its first line must name the columns path, labels, separated by commas, but is"
 )
 
 
@@ -232,12 +232,12 @@ NO_HEADER = (
     ("", f"{NO_HEADER} ''"),
     ("file,labels\na.wav,Bell\n", f"{NO_HEADER} 'file,labels'"),
     ("path;labels\na.wav;Bell\n", f"{NO_HEADER} 'path;labels'"),
-    ("path,labels\n", " holds no clips: there must be some to train with"),
-    ("path,labels\n\n\n", " holds no clips: there must be some to train with"),
+    ("path,labels\n", " holds no clips: training needs some"),
+    ("path,labels\n\n\n", " holds no clips: training needs some"),
     ("path,labels\na.wav,\nb.wav,\n", " holds no usable clip: all 2 are rejected, "
-     "since a.wav has no label, and so on"),
-    ("path,labels\na.wav,Bell\n", " has too few files to draw eval from those of "
-     "train: add some, or give the splits"),
+     "the first because a.wav has no label"),
+    ("path,labels\na.wav,Bell\n", " has too few train files to draw eval from: add "
+     "some, or give the splits"),
     (b"path,labels\na.wav,Bell\nb.wav,Kr\xe4he\n", ", line 3: is not UTF-8: save the "
      "file as UTF-8 text"),
     ("path,labels\na.wav,Bell\n".encode("utf-16"), ", line 1: is not UTF-8: save the "
@@ -245,10 +245,10 @@ NO_HEADER = (
     ("path,labels\na.wav,Be\0ll\n", ", line 2: holds a NUL byte: save the file as "
      "UTF-8 text"),
     (f"path,labels\na.wav,{'x' * 140_000}\n", ", line 2: field larger than field "
-     "limit (131072): mend its quotes and commas"),
+     "limit (131072): correct its quotes and commas"),
     ('path,labels\na.wav,"Bell\nb.wav,Rain\n', ", line 3: unexpected end of data: "
-     "mend its quotes and commas"),
-    ('path,labels\na.wav,"Be"ll\n', ", line 2: ',' expected after '\"': mend its "
+     "correct its quotes and commas"),
+    ('path,labels\na.wav,"Be"ll\n', ", line 2: ',' expected after '\"': correct its "
      "quotes and commas"),
   ],
 )  # fmt: skip
@@ -264,14 +264,14 @@ def test_missing_files_and_folders_are_refused(folder):
     manifest.read_manifest(path, audio_dir=None, label_separator=";")
   with pytest.raises(UserError, match=r"sub cannot be read \(Is a directory\)"):
     manifest.read_manifest(folder / "sub", audio_dir=None, label_separator=";")
-  with pytest.raises(UserError, match="none is not a folder: give the one that"):
+  with pytest.raises(UserError, match="none is not a folder: give the folder"):
     read(folder, FULL, audio_dir=folder / "none")
   with pytest.raises(UserError, match="label_separator is empty"):
     read(folder, FULL, label_separator="")
 
 
 def many_rows(num_files, parts=1):
-  """A tenth of the files is of the class Owl, the others are of Bell or Rain."""
+  """A tenth of the files has the class Owl, the others have Bell or Rain."""
   for i in range(num_files):
     label = "Owl" if i % 10 == 0 else ("Bell", "Rain")[i % 2]
     for part in range(parts):
@@ -299,7 +299,7 @@ def test_without_splits_a_tenth_is_drawn_for_val_and_for_eval(folder):
 
 @pytest.fixture
 def log(caplog):
-  """What the package logs, a message each."""
+  """The messages that the package logs."""
   with caplog.at_level(std_logging.INFO, logger="absl"):
     yield lambda: [record.getMessage() for record in caplog.records]
 
@@ -315,7 +315,7 @@ def test_without_val_a_tenth_of_train_s_files_is_drawn(folder, log):
   }
   assert {c.fname for c in source.clips if c.split == "eval"} == {"x.wav", "y.wav"}
   assert log() == [
-    f"{folder}/clips.csv has no val: a tenth of the files of train is drawn for it."
+    f"{folder}/clips.csv has no val: a tenth of train's files is drawn for it."
   ]
 
 
@@ -424,11 +424,11 @@ def test_links_and_lone_files_of_a_folder_are_rejected(tmp_path):
   [
     ([], "set cannot be listed (No such file or directory): give a folder of "
      "recordings"),
-    (["notes.txt"], "set holds no clips: there must be some to train with"),
-    (["Bell/a.wav"], "set has too few files to draw eval from those of train: add "
-     "some, or give the splits"),
-    (["train/a.wav"], "set holds no usable clip: all 1 are rejected, since train/a.wav "
-     "lies in no class's folder, and so on"),
+    (["notes.txt"], "set holds no clips: training needs some"),
+    (["Bell/a.wav"], "set has too few train files to draw eval from: add some, or give "
+     "the splits"),
+    (["train/a.wav"], "set holds no usable clip: all 1 are rejected, the first because "
+     "train/a.wav lies in no class's folder"),
   ],
 )  # fmt: skip
 def test_a_folder_of_no_use_is_refused(tmp_path, names, message):

@@ -47,7 +47,7 @@ def test_label_lists_are_drawn_as_their_matrix_is():
 
 def test_very_many_are_drawn_at_random():
   num_clips = stratify.MAX_STRATIFIED + 1
-  # A matrix of so many classes would not fit into memory.
+  # A matrix with so many classes would not fit into memory.
   drawn = stratify.stratified_sample(
     [(i,) for i in range(num_clips)], 10**9, 5_000, seed=0
   )
