@@ -33,7 +33,7 @@ def main() -> None:
   config = recipes.read_recipe(args.config, args.overrides)
   recipes.validate(config)
   logs.show_progress()
-  faulthandler.enable()  # A crash in compiled code says where it was called from.
+  faulthandler.enable()  # A crash in compiled code shows its Python call.
   # Imported here because these take seconds, which a mistyped flag should not cost.
   from audiotag_jax.training import evaluate_run, train
 

@@ -140,7 +140,7 @@ def test_the_base_is_valid(config):
     ({"data.source_dir": ""}, "config.data.source_dir is not set"),
     (
       {"model.name": "ResNet22", "panns.embedding_dim": 8},
-      "filters and embedding_dim are for Cnn6, Cnn10, Cnn14 alone",
+      "filters and embedding_dim apply only to Cnn6, Cnn10, Cnn14: do not set",
     ),
     (
       {"model.name": "Cnn6", "panns.filters": (8, 8, 8)},
@@ -278,7 +278,7 @@ def test_a_parent_that_is_not_there_is_one_line(tmp_path):
     recipes.read_recipe(tmp_path / "child.py")
   assert str(info.value) == (
     f"{tmp_path}/child.py derives from {tmp_path}/parent.py, which does not exist: "
-    f"name a recipe as seen from {tmp_path}"
+    f"name a recipe relative to {tmp_path}"
   )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from audiotag_jax import model_directory
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.models import panns
-from audiotag_jax.models.create import create_described_model
+from audiotag_jax.models.create import create_from_description
 
 CLASSES = ("Bell", "Rain", "Heavy_rain")
 FRONT_END = LogMelParams(8_000, 256, 256, 80, 16, 50.0, 4_000.0)
@@ -106,7 +106,7 @@ def write(
     **others: of the description.
   """
   description = describe(architecture, **others)
-  variables = random_variables(create_described_model(description))
+  variables = random_variables(create_from_description(description))
   if bias:
     variables["params"]["fc_audioset"]["bias"] = np.float32(bias)
   model_directory.save_model(directory, description, variables)

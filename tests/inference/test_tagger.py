@@ -16,7 +16,7 @@ from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference import Tagger, tagger
 from audiotag_jax.models import panns
-from audiotag_jax.models.create import create_described_model
+from audiotag_jax.models.create import create_from_description
 from audiotag_jax.panns import convert, tables
 
 RATE_HZ = 8_000
@@ -266,7 +266,7 @@ def test_refuses_what_holds_no_model(tmp_path):
     "crnn", fields, dataclasses.asdict(tiny_models.FRONT_END), ["a"], {}
   )
   with pytest.raises(UserError, match="crnn is of another version of the code: .*lay"):
-    create_described_model(description)
+    create_from_description(description)
 
 
 def test_refuses_bad_waveforms_in_one_line(crnn):

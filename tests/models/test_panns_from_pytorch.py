@@ -236,7 +236,7 @@ def test_an_output_is_overwritten_only_when_asked(cnn6, tmp_path):
   assert sorted(os.listdir(tmp_path)) == ["out", "x.pth"]
   other = tmp_path / "other"
   other.mkdir()
-  with pytest.raises(UserError, match="other is no model directory, and is not overw"):
+  with pytest.raises(UserError, match="other is not a model directory, and is not ov"):
     panns_from_pytorch.convert_file(path, other, overwrite=True)
 
 
@@ -256,5 +256,5 @@ def test_a_model_directory_that_is_none(tmp_path):
   with pytest.raises(UserError, match="holds no model.json: give a model directory"):
     model_directory.load_model(tmp_path)
   (tmp_path / "model.json").write_text('{"architecture": "Cnn6"}')
-  with pytest.raises(UserError, match="model.json is no description of a model"):
+  with pytest.raises(UserError, match="model.json does not describe a model"):
     model_directory.load_model(tmp_path)

@@ -83,7 +83,7 @@ def test_other_widths_with_a_fault_are_told_as_before():
   table = tables.TABLES["Cnn6"](5, filters=filters, embedding_dim=7)
   shapes = {entry.key: entry.shape for entry in table}
   shapes["conv_block2.conv1.weight"] = (3, 2, 5, 3)
-  with pytest.raises(UserError, match="none of the 26 architectures; of Cnn6, the n"):
+  with pytest.raises(UserError, match="of the 26 architectures; compared with Cnn6"):
     convert.recognize(shapes)
   assert convert.find_widths(shapes, "Cnn6") == {}
 
@@ -113,7 +113,7 @@ def test_of_many_faults_some_are_listed_and_the_others_counted():
 
 
 def test_what_has_no_classifier_is_not_of_panns():
-  with pytest.raises(UserError, match="no classifier .* not of PANNs"):
+  with pytest.raises(UserError, match="no classifier .* not a PANNs model"):
     convert.recognize({"conv1.weight": (64, 3, 7, 7)})
 
 
@@ -126,7 +126,7 @@ def test_variables_of_another_model_are_refused():
   with pytest.raises(UserError) as error:
     convert.to_pytorch(variables, table, rest)
   assert str(error.value) == (
-    "the parameters are not its: missing params/bn0/bias, unexpected params/new/bias, "
+    "the parameters differ: missing params/bn0/bias, unexpected params/new/bias, "
     "fc1.bias is [4], not [512]"
   )
 

@@ -178,7 +178,7 @@ def test_the_page_is_this_computers_alone_and_asks_no_other(url):
   port = int(url.rstrip("/").rsplit(":", 1)[1])
   with urllib.request.urlopen(url, timeout=30) as response:
     page = response.read().decode()
-  assert "What is to be heard?" in page
+  assert "What do you hear?" in page
   assert "fonts.googleapis.com" not in page
   # A server of all addresses would answer at any of the loopback's.
   with pytest.raises(ConnectionRefusedError):

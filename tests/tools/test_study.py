@@ -118,7 +118,7 @@ def test_trains_measures_and_compares(runner, recipes, monkeypatch, tmp_path, ca
 def test_goes_on_where_it_was_stopped(runner, recipes, monkeypatch, capsys):
   runner.fails_at = 2
   said = launch_wrong(monkeypatch, capsys, *recipes, SOURCE)
-  assert said.startswith("error: the study stopped, for this failed with exit code 3: ")
+  assert said.startswith("error: the study stopped because of exit code 3 from: ")
   assert "python -m audiotag_jax.main" in said
   assert "second.py" in said
   runner.commands, runner.fails_at = [], None
@@ -183,9 +183,15 @@ def test_a_finished_run_of_another_config_is_no_run_of_this_study(
     ([], "first.py: config.data.source_dir is not set"),
     ([SOURCE, "--config.train.steps=3"], "first.py has no key .*steps"),
     ([SOURCE, "--config.train.num_steps=many"], "first.py: .*num_steps"),
-    ([SOURCE, "--config.init_from=none"], "first.py starts from none, which is no mod"),
+    (
+      [SOURCE, "--config.init_from=none"],
+      "first.py starts from none, which is not a mod",
+    ),
     ([SOURCE, "--config=none.py"], "there is no recipe none.py"),
-    ([SOURCE, "--config={folder}/more/first.py"], "called as their recipes, but those"),
+    (
+      [SOURCE, "--config={folder}/more/first.py"],
+      "have the names of their recipes, but",
+    ),
     ([SOURCE, "--sedes=1"], r"error: unknown flag --sedes=1 \(--seeds\?\)"),
     ([SOURCE, "--demo"], "not allowed with argument"),
   ],

@@ -213,7 +213,7 @@ def test_another_output_is_left_alone(run, folder, tmp_path):
     for file_format in tag_output.APPENDED_FORMATS:
       code, _, _ = run(folder, f"--format={file_format}", f"--output={output}")
       assert code == (
-        f"error: {output} is there and is no --format={file_format}: give another "
+        f"error: {output} exists and is not in --format={file_format}: give another "
         "--output"
       )
     assert output.read_text() == notes
@@ -249,8 +249,8 @@ def test_label_tracks_for_audacity(run, folder, tmp_path, monkeypatch):
   ]
   code, _, _ = run(folder, "--format=audacity")
   assert code == (
-    "error: --format=audacity of 4 files: give --output=FOLDER, a label track for each "
-    "goes there"
+    "error: --format=audacity of 4 files needs --output=FOLDER, for a label track of "
+    "each file"
   )
   output = tmp_path / "tracks"
   assert run(folder, "--format=audacity", f"--output={output}")[0] == 3
@@ -277,7 +277,7 @@ def test_a_picture_of_one_file(run, folder, tmp_path):
   assert code == "error: --plot draws one file, not 4"
   code, _, _ = run(folder / "b.wav", f"--plot={tmp_path}/b")
   assert code == (
-    f"error: {tmp_path}/b is to be a picture: give it an ending, such as .png"
+    f"error: {tmp_path}/b does not end like a picture: give it an ending, such as .png"
   )
 
 
