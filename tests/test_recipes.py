@@ -1,4 +1,4 @@
-"""Recipes: what they change, what is refused, how they derive from one another."""
+"""Recipes: their changes, refused values, and derivation from one another."""
 
 import importlib.util
 from pathlib import Path
@@ -11,7 +11,7 @@ from audiotag_jax.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-# recipe: (the recipe that it derives from, the keys that differ from that one's).
+# Each recipe's parent, and the keys whose values differ from the parent's.
 DERIVED = {
   "cnn10_fsd50k": (
     "cnn14_fsd50k",
@@ -189,7 +189,7 @@ def test_every_block_of_the_crnn_needs_its_entries(config, key):
   assert_one_line(config, {f"crnn.{key}": (2, 2)}, "config.crnn: .*an entry for each")
 
 
-# Without these, a traceback comes after the data is prepared, or none at all.
+# Without these checks, an error comes after the data is prepared, or never.
 @pytest.mark.parametrize(
   ("key", "value"),
   [

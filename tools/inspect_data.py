@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     "--max_classes",
     type=int,
     default=200,
-    help="number of classes with clips to listen to, most frequent first (200)",
+    help="number of classes to listen to, most frequent first (200 if not given)",
   )
   return parser.parse_args()
 

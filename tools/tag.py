@@ -99,21 +99,9 @@ def parse_args() -> argparse.Namespace:
   )
   add("--window_s", type=_seconds, default=30.0, help="length of a long file's windows")
   add("--hop_s", type=_seconds, help="from window to window (--window_s if not given)")
-  add(
-    "--pool",
-    default="mean",
-    choices=["mean", "max"],
-    help="pooling of the windows' scores",
-  )
-  add(
-    "--median_s",
-    type=_seconds,
-    default=0.0,
-    help="length of the median filter of events",
-  )
-  add(
-    "--min_duration_s", type=_seconds, default=0.0, help="length of the shortest event"
-  )
+  add("--pool", default="mean", choices=["mean", "max"], help="pooling of windows")
+  add("--median_s", type=_seconds, default=0.0, help="median filter of events")
+  add("--min_duration_s", type=_seconds, default=0.0, help="shortest event")
   add("--plot", help="picture of one file: log-mel and tags over time")
   args = parser.parse_args()
   if args.top_k < 0:

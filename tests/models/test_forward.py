@@ -11,7 +11,7 @@ import tiny_models
 from audiotag_jax.models.create import create_from_description
 from audiotag_jax.panns.architectures import ARCHITECTURES
 
-# The models that every run of the tests has; the others are marked as exhaustive.
+# Models in every run of the tests; the others are marked as exhaustive.
 OFTEN = ("crnn", "Cnn6", "LeeNet11")
 
 

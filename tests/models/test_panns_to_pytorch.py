@@ -1,4 +1,4 @@
-"""The export to PyTorch: what PANNs' classes load, bit for bit."""
+"""The export to PyTorch: PANNs' classes load it, bit for bit."""
 
 import dataclasses
 import os

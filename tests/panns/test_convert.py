@@ -1,4 +1,4 @@
-"""Conversion there and back, recognition, and what is refused."""
+"""Conversion to Flax and back, recognition, and refused state_dicts."""
 
 import numpy as np
 import panns_reference
@@ -8,12 +8,12 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.panns import convert, tables
 from audiotag_jax.panns.architectures import CNN_BLOCKS
 
-# Of each family one, and each kind of layer.
+# One architecture of each family, with all kinds of layers.
 SMALL = (
   *("Cnn6", "Cnn10", "MobileNetV1", "MobileNetV2", "LeeNet11", "LeeNet24", "DaiNet19"),
   "ResNet22",
 )
-# What only a file's name tells apart.
+# Architectures that only a file's name tells apart.
 SAME_AS_CNN14 = ("Cnn14", "Cnn14_DecisionLevelMax", "Cnn14_DecisionLevelAvg")
 
 

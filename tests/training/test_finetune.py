@@ -15,7 +15,7 @@ FILTERS = (4, 4, 8, 8)
 
 @pytest.fixture
 def config(tiny_config, tmp_path, monkeypatch):
-  """A Cnn6 of few filters, to be fine-tuned from a model directory of 5 classes."""
+  """A Cnn6 of few filters, fine-tuned from a model directory of 5 classes."""
   row = ARCHITECTURES["Cnn6"]
   small = row.fields | {"filters": FILTERS, "embedding_dim": 6}
   monkeypatch.setitem(ARCHITECTURES, "Cnn6", row._replace(fields=small))
