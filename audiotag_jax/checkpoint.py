@@ -22,7 +22,7 @@ def check_same_shapes(saved: Any, expected: Any, what: str) -> None:
   Args:
     saved: a tree whose leaves have a `.shape`.
     expected: a tree of the same kind.
-    what: the name of `saved`, for the message.
+    what: the name of `saved` in the message.
   """
   saved, expected = _shapes(saved), _shapes(expected)
   faults = [f"missing {key}" for key in expected.keys() - saved.keys()]

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
   ) -> argparse.Namespace:
     """Returns the values of the flags; exits with 2 if one is wrong or unknown.
 
-    They include `overrides`, a list, if the command takes overrides of a recipe.
+    The values include `overrides`, a list, if the command takes overrides of a recipe.
     """
     args = list(sys.argv[1:] if args is None else args)
     overrides = []

@@ -91,8 +91,8 @@ def _augment() -> ml_collections.ConfigDict:
   # Largest random roll of a clip around in time, either way, in seconds.
   augment.roll_s = 0.0
   # SpecAugment (Park et al. 2019): number of stripes of the normalised log-mel that are
-  # set to zero, and the width in frames or mel bands that they stay below. PANNs: 2,
-  # 64, 2, 8 (of 64); PSLA: 1, 192, 1, 48 (of 128). Models without a log-mel ignore it.
+  # set to zero; each is narrower than the given frames or mel bands. PANNs: 2, 64, 2, 8
+  # (of 64); PSLA: 1, 192, 1, 48 (of 128). Models without a log-mel ignore it.
   augment.time_stripes = 0
   augment.time_stripe_frames = 64
   augment.mel_stripes = 0
@@ -121,8 +121,8 @@ def _frontend() -> ml_collections.ConfigDict:
 def _model() -> ml_collections.ConfigDict:
   """The model."""
   model = ml_collections.ConfigDict()
-  # "crnn", or an architecture of PANNs: Cnn14, Cnn10, ResNet38, MobileNetV2, … (all of
-  # them: panns/architectures.py).
+  # Architecture: "crnn", or one of PANNs': Cnn14, Cnn10, ResNet38, MobileNetV2, … (all
+  # are in panns/architectures.py).
   model.name = "crnn"
   # Type of the computation; parameters and logits are always float32.
   model.dtype = "float32"

@@ -21,8 +21,8 @@ def parse_args() -> argparse.Namespace:
     "--mode",
     default="train",
     choices=("train", "evaluate"),
-    help="train (or resume training) and evaluate, the default; or evaluate a "
-    "checkpoint alone",
+    help="train (or resume training) and evaluate, the default; or only evaluate a "
+    "checkpoint",
   )
   return parser.parse_args()
 

@@ -178,7 +178,7 @@ def read_recipe(
 def _override(
   config: ml_collections.ConfigDict, overrides: Sequence[str]
 ) -> ml_collections.ConfigDict:
-  """Sets keys as flags say, each to a value of its own type."""
+  """Sets the keys that flags override, each to a value of the key's type."""
   flat = flatten(config.to_dict())
   for override in overrides:
     value = flat.get(override.partition("config.")[2], False)

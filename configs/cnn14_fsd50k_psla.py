@@ -1,10 +1,10 @@
 """CNN14 of PANNs, fine-tuned on FSD50K with PSLA's methods (Gong et al. 2021).
 
-Sampling by the rarity of labels, mixup of half the clips, a stripe of time and one of
-frequency (48 of 128 mel bands there, 24 of 64 here), and the mean of the weights of the
-last 20 of 40 epochs. PSLA itself has another model, an EfficientNet; enhanced labels;
-30 s of 16-kHz audio; and steps down of the learning rate, where ours is a cosine. The
-20 checkpoints take 20 GB.
+The methods are sampling by the rarity of labels, mixup of half the clips, a stripe of
+time and one of frequency (48 of 128 mel bands there, 24 of 64 here), and the mean of
+the weights of the last 20 of 40 epochs. PSLA itself has another model, an EfficientNet;
+enhanced labels; 30 s of 16-kHz audio; and steps down of the learning rate, where ours
+is a cosine. The 20 checkpoints take 20 GB.
 
 python tools/convert_panns.py --checkpoint='Cnn14_mAP=0.431.pth' --output=models/cnn14
 python -m audiotag_jax.main --config=configs/cnn14_fsd50k_psla.py \

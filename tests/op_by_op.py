@@ -1,8 +1,8 @@
 """Functions of JAX evaluated by their definition: op by op, in numpy.
 
 A compiled program fuses operations, and computes some of them twice. Here numpy
-computes each operation once and alone, in float64 or in float32. JAX computes what has
-no single function in numpy (random bits, window poolings), also one by one.
+computes each operation once and alone, in float64 or in float32. JAX computes the
+operations that numpy lacks (random bits, window poolings), also one by one.
 """
 
 import math

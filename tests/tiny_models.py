@@ -100,7 +100,7 @@ def write(
   """Writes a model directory and returns it.
 
   Args:
-    directory: where to.
+    directory: the folder to write.
     architecture: one of `FIELDS`, or another of PANNs' architectures.
     bias: bias of the classifier of PANNs' models, for each class.
     **others: other fields of the description.

@@ -3,8 +3,8 @@
 python tools/study.py --config=configs/crnn_study.py --config=configs/cnn14_study.py \
   --workdir=runs/study --config.data.source_dir=/data/FSD50K
 
-The same study on the demo set takes minutes on two cores. Its CNN is pre-trained on a
-demo set, and exported to and converted from PyTorch like PANNs' own:
+A study on the demo set takes minutes on two cores. Its CNN is pre-trained on a demo set
+of its own, exported to PyTorch and converted back, as PANNs' own are converted:
 
 python tools/study.py --demo --workdir=runs/demo_study
 

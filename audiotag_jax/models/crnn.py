@@ -51,7 +51,7 @@ class CRNN(nn.Module):
 
   @property
   def min_samples(self) -> int:
-    """Least length of a waveform that leaves a segment; shorter ones are padded."""
+    """Least length of a waveform, which leaves a segment; shorter ones are padded."""
     return (math.prod(self.time_pooling) - 1) * self.front_end.hop_samples
 
   @nn.compact

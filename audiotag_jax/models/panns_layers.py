@@ -150,7 +150,7 @@ def take_waveform(inputs: jax.Array, min_samples: int) -> jax.Array:
   """
   if inputs.ndim != 2:
     raise UserError(
-      "the model takes waveforms [batch, samples] alone, "
+      "the model takes only waveforms [batch, samples], "
       f"not inputs of shape {list(inputs.shape)}"
     )
   return log_mel_jax.pad_short(inputs, min_samples)[..., None]

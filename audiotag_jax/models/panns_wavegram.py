@@ -46,7 +46,7 @@ class WavegramCnn(PannsModel, kw_only=True):
     # If this block is unused, its statistics must not change.
     y = self.first_block(waveform[..., 0], train=train and self.with_log_mel)
     if self.with_log_mel:
-      # The reference fails on lengths that give the two different numbers of frames.
+      # The reference fails on lengths that give x and y different numbers of frames.
       num_frames = min(x.shape[1], y.shape[1])
       x = jnp.concatenate([y[:, :num_frames], x[:, :num_frames]], axis=-1)
     x = drop(x)

@@ -1,8 +1,8 @@
 """PANNs' 26 architectures, each stated once: family, fields and front-end.
 
 Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
-Recognition" (2020). `models/panns.py` makes a Flax module of a row, `tables.py` lists
-the keys and shapes of its PyTorch state_dict.
+Recognition" (2020). `models/panns.py` makes a Flax module of an architecture,
+`tables.py` lists the keys and shapes of its PyTorch state_dict.
 """
 
 from collections.abc import Mapping

@@ -49,7 +49,7 @@ def _load(path: Path) -> Any:
       raise UserError(f"{path} is not a PyTorch file, or it is damaged") from error
     raise UserError(
       f"{path} holds more than weights ({named[1]}), and loading that could run any "
-      "code: save the model's state_dict alone"
+      "code: save only the model's state_dict"
     ) from error
   except (RuntimeError, EOFError, ValueError, KeyError) as error:
     reason = str(error).partition("\n")[0]

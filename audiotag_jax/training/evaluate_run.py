@@ -81,7 +81,7 @@ def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
 
 
 def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) -> str:
-  """Describes the results: a table with the chance level, and their folders."""
+  """Describes the results: a table with the chance level, and the files' paths."""
   evaluation = run.config.evaluation
   rows = {f"{run.workdir.name}, at {evaluation.threshold}": entry}
   for key, title in (

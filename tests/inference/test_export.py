@@ -152,7 +152,7 @@ def test_an_export_replaces_the_one_that_was_there(load, tmp_path):
 
 
 def test_a_model_of_waveforms_alone_has_no_export_of_log_mels(load, tmp_path):
-  with pytest.raises(UserError, match="takes waveforms .* alone, not inputs of shape"):
+  with pytest.raises(UserError, match="takes only waveforms .*, not inputs of shape"):
     export.export(load("LeeNet11"), tmp_path / "out", ["onnx"], "log_mel")
   assert not list(tmp_path.rglob("*.onnx"))
 

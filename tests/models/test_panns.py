@@ -151,7 +151,7 @@ def test_refuses_a_log_mel_that_does_not_fit(name):
 @pytest.mark.parametrize("name", [*ON_WAVEFORM, "Res1dNet31", "Wavegram_Cnn14"])
 def test_a_model_on_waveforms_refuses_a_log_mel(name):
   model = panns.create(name, num_classes=5)
-  with pytest.raises(UserError, match=r"waveforms \[batch, samples\] alone, not .*64"):
+  with pytest.raises(UserError, match=r"only waveforms \[batch, samples\], not .*64"):
     init_shapes(model, jnp.zeros((1, 100, 64)))
 
 

@@ -18,7 +18,7 @@ BATCH_SIZE = 64
 
 
 def benchmark(num_clips: int, largest_index: int) -> None:
-  """Measures each stage in a new process, so that its memory is measured alone.
+  """Measures each stage in a new process, so that its peak memory is its own.
 
   Args:
     num_clips: number of audio clips that are made and read.
@@ -111,7 +111,7 @@ def benchmark_log_mel(folder: Path) -> None:
 
   config = create_config(folder)
   clips = train_clips(dataset_lib, config)
-  # Each clip about five times.
+  # Each clip is read about five times.
   config.train.num_steps = max(2, 5 * len(clips) // BATCH_SIZE)
 
   def ours() -> int:
