@@ -101,7 +101,7 @@ def test_what_is_nearly_an_architecture_is_told_the_difference():
   with pytest.raises(UserError) as error:
     convert.recognize(shapes)
   message = str(error.value)
-  assert "of Cnn10, the nearest, missing bn0.bias, unexpected extra.weight" in message
+  assert "with Cnn10, the nearest: missing bn0.bias, unexpected extra.weight" in message
   assert message.endswith("fc1.weight is [512, 100], not [512, 512]")
 
 
