@@ -1,7 +1,7 @@
 """Checkpoints of a run: orbax, asynchronous, best and latest.
 
-A checkpoint is an unreplicated tree of host arrays, so that one saved by eight devices
-opens on one.
+A checkpoint is an unreplicated tree of host arrays, so a checkpoint that eight devices
+saved also opens on one.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ def check_same_shapes(saved: Any, expected: Any, what: str) -> None:
 
   Args:
     saved: a tree whose leaves have a `.shape`.
-    expected: likewise.
-    what: the name of `saved`, for the message.
+    expected: a tree of the same kind.
+    what: the name of `saved` in the message.
   """
   saved, expected = _shapes(saved), _shapes(expected)
   faults = [f"missing {key}" for key in expected.keys() - saved.keys()]
@@ -56,7 +56,7 @@ class RunCheckpoints:
   """The checkpoints of a workdir: the latest and the best by val/mAP."""
 
   def __init__(self, workdir: Path, num_latest: int):
-    """Opens, or makes, a workdir's checkpoints, of which the latest are kept."""
+    """Opens or creates a workdir's checkpoints; keeps `num_latest` and the best."""
     self._num_latest = num_latest
     policies = ocp.checkpoint_managers
     self._directory = (workdir / workdir_lib.CHECKPOINTS).absolute()
@@ -81,11 +81,11 @@ class RunCheckpoints:
     self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
   def latest_step(self) -> int | None:
-    """The last complete checkpoint's step, or None without one."""
+    """Returns the step of the last complete checkpoint, or None."""
     return self._manager.latest_step()
 
   def steps_of(self, which: str) -> list[int]:
-    """The steps of the "best", the "last" or all of the "latest" checkpoints.
+    """Returns the steps of the "best", the "last" or all of the "latest" checkpoints.
 
     Raises:
       UserError: there is no checkpoint.
@@ -101,7 +101,7 @@ class RunCheckpoints:
     return steps[-1:] if which == "last" else steps[-self._num_latest :]
 
   def restore(self, step: int, like: Any) -> Any:
-    """Restores a state of the structure, shapes and types of `like` to the host.
+    """Restores a state to the host, with the structure, shapes and types of `like`.
 
     Raises:
       UserError: the checkpoint holds another structure or other shapes.
@@ -111,6 +111,6 @@ class RunCheckpoints:
     return self._manager.restore(step, args=ocp.args.StandardRestore(like))
 
   def close(self) -> None:
-    """Waits for saves under way."""
+    """Waits for unfinished saves, then closes the checkpoints."""
     self._manager.wait_until_finished()
     self._manager.close()

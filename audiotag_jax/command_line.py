@@ -1,9 +1,9 @@
-"""The command lines of main.py and of the tools, which are all alike.
+"""Command lines of main.py and the tools, which all work alike.
 
 Flags are written `--flag=value` or `--flag value`, in any order. `--help` prints the
 docstring of the module and its flags, and exits with 0. A mistake is one line, with
 exit code 2. Keys of a recipe are overridden by `--config.key=value`, see
-`recipes.read_recipe`. The commands import what takes seconds after they have parsed.
+`recipes.read_recipe`. A command parses its flags before it imports slow modules.
 """
 
 import argparse
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
   ) -> argparse.Namespace:
     """Returns the values of the flags; exits with 2 if one is wrong or unknown.
 
-    They include `overrides`, a list, if the command takes overrides of a recipe.
+    The values include `overrides`, a list, if the command takes overrides of a recipe.
     """
     args = list(sys.argv[1:] if args is None else args)
     overrides = []
@@ -88,8 +88,8 @@ def split_overrides(args: Sequence[str]) -> tuple[list[str], list[str]]:
   """Splits a command line into its flags and its overrides of a recipe.
 
   Returns:
-    The other arguments, and overrides as `recipes.read_recipe` takes them: each has its
-    value behind an equals sign, or none.
+    The other arguments, and the overrides as `recipes.read_recipe` takes them: with a
+    value behind an equals sign, or without a value.
   """
   rest, overrides, args = [], [], list(args)
   while args:

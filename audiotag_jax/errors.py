@@ -14,7 +14,7 @@ INSTALL_TENSORFLOW = (
 
 
 class UserError(Exception):
-  """A mistake the user can mend: its message is the one line they get to read.
+  """A mistake that the user can fix; its message is the one line that they see.
 
   The message names the thing, what was expected and what to do.
   """
@@ -23,8 +23,8 @@ class UserError(Exception):
 def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
   """Makes a command's main print a `UserError` as one line and exit with 1.
 
-  A package that is missing because TensorFlow is gives such a line too. An interruption
-  gives one line as well, and the exit code that shells know it by.
+  A package that is missing because TensorFlow is not released for this Python gives one
+  line too. An interruption gives one line and the exit code that shells expect.
   """
 
   @functools.wraps(main)

@@ -14,12 +14,12 @@ from audiotag_jax.errors import UserError
 
 
 def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> None:
-  """Has `write` write beside the final name, then moves the file there.
+  """Lets `write` write a file beside the final name, then moves it there.
 
   Args:
-    path: the final name, of any file system that etils knows; its folder is made if
-      need be.
-    write: writes the file it is given.
+    path: the final name, on any file system that etils supports; its folder is created
+      if it does not exist.
+    write: writes the file whose path it gets.
   """
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write_json(path: epath.PathLike, value: Any, *, ensure_ascii: bool = True) -
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-  """Raises `UserError` if something is at `path` that may not be overwritten."""
+  """Raises `UserError` if `path` exists and may not be overwritten."""
   if path.exists() and not overwrite:
     raise UserError(f"{path} exists: give another --output, or --overwrite")
 

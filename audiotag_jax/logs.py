@@ -1,4 +1,4 @@
-"""What a person at a terminal gets to read while a command runs."""
+"""Logging for a person at a terminal, while a command runs."""
 
 import importlib.metadata
 import io
@@ -9,18 +9,18 @@ import sys
 from absl import flags, logging
 from tqdm import tqdm
 
-# Whose progress lines are for the user; other libraries' are for their developers.
+# Packages whose progress lines are shown; those of others are for their developers.
 _SHOWN = ("/audiotag_jax/", "/clu/")
-# clu's lines that only say that something was written for TensorBoard.
+# Functions of clu that only log that something was written for TensorBoard.
 _NOT_SHOWN = ("write_audios", "write_images", "write_hparams")
-# Releases of JAX that compute wrong on a CPU in silence, with the report.
+# Releases of JAX that silently compute wrong results on a CPU, with the bug report.
 _BAD_JAX = {"0.10.2": "https://github.com/jax-ml/jax/issues/39103"}
 
 
 def show_progress() -> None:
-  """Logs progress and everyone's warnings; call it before tensorflow is imported."""
+  """Logs progress and all warnings; call it before tensorflow is imported."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  # Its only effect on a decoding pipeline is two warnings.
+  # oneDNN's only effect on a decoding pipeline is two warnings.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   handler = _log_from(logging.INFO)
   handler.addFilter(_is_shown)
@@ -28,26 +28,26 @@ def show_progress() -> None:
 
 
 def warn_of_bad_jax() -> None:
-  """Warns of a release of JAX that computes wrong."""
+  """Warns of a release of JAX that computes wrong results."""
   version = importlib.metadata.version("jax")
   if version in _BAD_JAX:
     logging.warning(
-      "jax %s computes some sums wrong on a CPU (%s). The models here were compared "
-      "with float64 and are right on it. Python 3.12 and newer get a jax without this "
-      "fault.",
+      "jax %s computes some sums wrong on a CPU (%s). The models of this package were "
+      "compared with float64 and are right with it. Python 3.12 and newer get a jax "
+      "without this fault.",
       version,
       _BAD_JAX[version],
     )
 
 
 def show_warnings() -> None:
-  """Logs warnings alone: orbax tells of every step at the level of info."""
+  """Logs only warnings, because orbax logs every step at the level of info."""
   _log_from(logging.WARNING)
 
 
 def _log_from(level: int) -> logging.ABSLHandler:
-  """Has absl's handler log from a level on."""
-  # Until its own flags are parsed, absl writes past the handler's stream, and warns.
+  """Makes absl's handler log from a level on."""
+  # Before absl's own flags are parsed, absl bypasses the handler's stream, and warns.
   flags.FLAGS.mark_as_parsed()
   logging.set_verbosity(level)
   logging.use_absl_handler()
@@ -55,7 +55,7 @@ def _log_from(level: int) -> logging.ABSLHandler:
 
 
 class _AboveProgressBars(io.TextIOBase):
-  """Standard error, a progress bar at its end left whole."""
+  """Standard error that leaves a progress bar at its end whole."""
 
   def write(self, text: str) -> int:
     tqdm.write(text, file=sys.stderr, end="")
@@ -64,7 +64,7 @@ class _AboveProgressBars(io.TextIOBase):
 
 def _is_shown(record: python_logging.LogRecord) -> bool:
   path = record.pathname.replace(os.sep, "/")
-  if "/tensorflow_datasets/" in path:  # It warns of every configuration not its own.
+  if "/tensorflow_datasets/" in path:  # TFDS warns of others' configurations.
     return record.levelno > python_logging.WARNING
   if record.levelno > python_logging.INFO:
     return True

@@ -21,8 +21,8 @@ def parse_args() -> argparse.Namespace:
     "--mode",
     default="train",
     choices=("train", "evaluate"),
-    help="train (or resume training) and evaluate, the default; or evaluate a "
-    "checkpoint alone",
+    help="train (or resume training) and evaluate, the default; or only evaluate a "
+    "checkpoint",
   )
   return parser.parse_args()
 
@@ -33,7 +33,7 @@ def main() -> None:
   config = recipes.read_recipe(args.config, args.overrides)
   recipes.validate(config)
   logs.show_progress()
-  faulthandler.enable()  # A crash in compiled code says where it was called from.
+  faulthandler.enable()  # A crash in compiled code shows its Python call.
   # Imported here because these take seconds, which a mistyped flag should not cost.
   from audiotag_jax.training import evaluate_run, train
 

@@ -1,4 +1,4 @@
-"""Model directories: weights and what the Tagger, fine-tuning and export must know.
+"""Model directories: weights, and facts for the Tagger, fine-tuning and exports.
 
 A model directory holds `model.json` and `checkpoints/0`, which orbax writes.
 """
@@ -25,13 +25,13 @@ class ModelDescription:
 
   Attributes:
     architecture: name of the architecture.
-    fields: fields of its module, but for the number of classes.
+    fields: fields of its module, except the number of classes.
     front_end: parameters of the log-mel that the weights were trained with.
     class_names: names of the classes, in the order of the logits.
-    source: where the weights are from, such as `file` and `sha256`.
+    source: origin of the weights, such as `file` and `sha256`.
     thresholds: the scores from which classes count as present, tuned for F1 on val:
       `global`, and `per_class` in the order of the logits; None if not tuned.
-    normalize: how clips were scaled before the front-end: a value of
+    normalize: scaling of clips before the front-end: a value of
       `config.data.normalize`.
   """
 
@@ -51,21 +51,21 @@ def save_model(
   *,
   overwrite: bool = False,
 ) -> None:
-  """Writes a model directory, from one process: all of it or, where that fails, none.
+  """Writes a model directory from one process, whole or not at all.
 
   Args:
-    directory: where to.
+    directory: the folder to write.
     description: the description.
-    variables: a tree of numpy arrays: `params`, `batch_stats` and, of a converted
-      model, `pytorch`: what its file holds beyond them.
-    overwrite: whether to replace a model directory that is there.
+    variables: a tree of numpy arrays: `params`, `batch_stats` and, for a converted
+      model, `pytorch` with the other entries of its file.
+    overwrite: whether to replace an existing model directory.
 
   Raises:
-    UserError: something is there that may not be overwritten.
+    UserError: `directory` exists and may not be overwritten.
   """
   files.check_output(directory, overwrite)
   if directory.exists() and not (directory / DESCRIPTION).exists():
-    raise UserError(f"{directory} is no model directory, and is not overwritten")
+    raise UserError(f"{directory} is not a model directory, and is not overwritten")
   with files.replaced_folder(directory) as new:
     alone = ocp.options.MultiprocessingOptions(
       primary_host=jax.process_index(), active_processes={jax.process_index()}
@@ -82,8 +82,8 @@ def _frugal_handler(
 ) -> ocp.PyTreeCheckpointHandler:
   """Returns a handler that writes numpy arrays without copying them.
 
-  Copies and compressed copies of all arrays would each take as much memory again, and
-  compression saves a twelfth of the weights.
+  A copy and a compressed copy of all arrays would each take as much memory again, and
+  compression saves only a twelfth of the weights.
   """
   numpy_handler = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
   return ocp.PyTreeCheckpointHandler(
@@ -99,7 +99,7 @@ def read_description(directory: Path) -> ModelDescription:
   """Reads the model.json of a model directory.
 
   Raises:
-    UserError: there is none, or it is invalid.
+    UserError: model.json is missing or invalid.
   """
   path = directory / DESCRIPTION
   if not path.exists():
@@ -110,7 +110,7 @@ def read_description(directory: Path) -> ModelDescription:
   try:
     return ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
   except (TypeError, ValueError) as error:
-    raise UserError(f"{path} is no description of a model: {error}") from error
+    raise UserError(f"{path} does not describe a model: {error}") from error
 
 
 def load_model(directory: Path) -> tuple[ModelDescription, dict[str, Any]]:
@@ -120,7 +120,7 @@ def load_model(directory: Path) -> tuple[ModelDescription, dict[str, Any]]:
     The description, and the variables as numpy arrays.
 
   Raises:
-    UserError: it is no model directory.
+    UserError: `directory` is not a model directory.
   """
   description = read_description(directory)
   path = (directory / WEIGHTS).absolute()

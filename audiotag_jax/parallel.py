@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from audiotag_jax.errors import UserError
 
-# The name that collectives in a step (and synchronised BatchNorm) go by.
+# Name of the devices' axis, for collectives in a step and synchronised BatchNorm.
 AXIS = "devices"
 
 process_index = jax.process_index
@@ -23,7 +23,7 @@ process_count = jax.process_count
 
 
 def is_main_process() -> bool:
-  """Whether this process writes logs and results."""
+  """Returns whether this process writes logs and results."""
   return jax.process_index() == 0
 
 
@@ -38,15 +38,15 @@ def main_process_first() -> Iterator[None]:
 
 
 def pmap(step: Callable, *, donate_argnums: tuple[int, ...] = ()) -> Callable:
-  """Compiles a pure step for all devices; `donate_argnums`' buffers are reused."""
+  """Compiles a pure step for all devices; reuses the buffers of `donate_argnums`."""
   return jax.pmap(step, axis_name=AXIS, donate_argnums=donate_argnums)
 
 
 def replicate(tree: Any) -> Any:
   """Copies a tree to all local devices: arrays [...] become [local_devices, ...].
 
-  They lie as `pmap` returns them; `flax.jax_utils.replicate` names the axis otherwise,
-  so that a step's second call would compile it anew.
+  The copies have the sharding of `pmap`'s outputs. `flax.jax_utils.replicate` names the
+  axis differently, so that the second call of a step would compile it again.
   """
   devices = jax.local_devices()
   sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
@@ -90,11 +90,11 @@ def gather(tree: Any) -> Any:
 
 
 def check_divisible(batch_size: int, key: str, parts: int = 1) -> None:
-  """Checks that a global batch can be shared out among all devices.
+  """Checks that a global batch divides evenly among all devices.
 
   Args:
     batch_size: clips in a step, over all devices of all processes.
-    key: the config key it comes from, for the message.
+    key: the config key of `batch_size`; the message names it.
     parts: parts that each device's share is cut into.
 
   Raises:

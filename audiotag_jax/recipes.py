@@ -88,7 +88,7 @@ NOT_NEGATIVE = (
   "train.weight_decay",
 )
 
-# At least 0, and less than 1.
+# Keys of at least 0 and less than 1.
 SHARES = (
   "crnn.conv_dropout",
   "crnn.dropout",
@@ -101,14 +101,14 @@ SHARES = (
   "loss.class_beta",
 )
 
-# At least 0, and at most 1.
+# Keys of at least 0 and at most 1.
 CHANCES = (
   "augment.mixup_share",
   "augment.noise_share",
 )
 
-# Keys that may change between a run and its resumption or evaluation: where the
-# data lies and what is looked at, never what is trained.
+# Keys that may change between a run and its resumption or evaluation: the places of
+# the data and the ways to look at results. Training does not depend on them.
 FREE_KEYS = (
   "data.source_dir",
   "data.audio_dir",
@@ -125,16 +125,15 @@ def derive(recipe: str, parent: str) -> ml_collections.ConfigDict:
 
   Args:
     recipe: the file of the recipe that derives, its `__file__`.
-    parent: the file of the recipe that it starts from, as seen from the folder of
-      `recipe`: `cnn14_fsd50k.py` is beside it.
+    parent: the file of the recipe to start from, relative to the folder of `recipe`.
 
   Raises:
-    UserError: there is no such file.
+    UserError: the parent does not exist.
   """
   path = Path(recipe).parent / parent
   if not path.is_file():
     raise UserError(
-      f"{recipe} derives from {path}, which does not exist: name a recipe as seen from "
+      f"{recipe} derives from {path}, which does not exist: name a recipe relative to "
       f"{Path(recipe).parent}"
     )
   return _load(path)
@@ -154,9 +153,9 @@ def read_recipe(
   """Reads a recipe and overrides some of its keys.
 
   Args:
-    recipe: its file; what follows a colon, as in `recipe.py:small`, is handed to its
+    recipe: its file. A text after a colon, as in `recipe.py:small`, is passed to its
       `get_config`.
-    overrides: such as `--config.key=value`; of a boolean key also `--config.key` and
+    overrides: such as `--config.key=value`; for a boolean key also `--config.key` and
       `--noconfig.key`. Values have the types of the recipe's values.
 
   Raises:
@@ -179,7 +178,7 @@ def read_recipe(
 def _override(
   config: ml_collections.ConfigDict, overrides: Sequence[str]
 ) -> ml_collections.ConfigDict:
-  """Sets keys as flags say, each to a value of its own type."""
+  """Sets the keys that flags override, each to a value of the key's type."""
   flat = flatten(config.to_dict())
   for override in overrides:
     value = flat.get(override.partition("config.")[2], False)
@@ -195,7 +194,7 @@ def _override(
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-  """Raises `UserError`, in one line, where the config's values make no sense."""
+  """Raises `UserError`, in one line, if a value of the config is invalid."""
   flat = flatten(config.to_dict())
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
@@ -240,7 +239,7 @@ def _validate_data(config: ml_collections.ConfigDict) -> None:
   if data.cache_log_mels and data.features != "log_mel":
     raise UserError(
       "config.data.cache_log_mels is for models that take log-mels, but data.features "
-      f"is {data.features!r}: set one of them otherwise"
+      f"is {data.features!r}: change one of them"
     )
   if data.cache_log_mels and config.augment.noise_dir:
     raise UserError(
@@ -281,8 +280,8 @@ def _validate_panns(config: ml_collections.ConfigDict) -> None:
     return
   if name not in CNN_BLOCKS:
     raise UserError(
-      f"config.panns.filters and embedding_dim are for {', '.join(CNN_BLOCKS)} alone: "
-      f"leave them as they are for {name}"
+      "config.panns.filters and embedding_dim apply only to "
+      f"{', '.join(CNN_BLOCKS)}: do not set them for {name}"
     )
   if panns.filters and len(panns.filters) != CNN_BLOCKS[name]:
     raise UserError(
@@ -333,7 +332,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Describes the keys that differ between two configs, as read from JSON.
 
-  Keys that a run may change between its parts (`FREE_KEYS`) do not count.
+  Keys that may change between a run and its resumption (`FREE_KEYS`) do not count.
   """
   old_flat, new_flat = flatten(old), flatten(new)
   return [

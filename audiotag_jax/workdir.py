@@ -1,4 +1,4 @@
-"""Names of what the folder of a run holds, each stated once, relative to the folder."""
+"""Names of the files in a run's folder, relative to the folder, each stated once."""
 
 CONFIG = "config.json"
 DATASET = "dataset.json"
@@ -7,7 +7,7 @@ CHECKPOINTS = "checkpoints"
 EVENTS = "events.out.tfevents.*"
 # The evaluated weights, as a model directory.
 MODEL = "model"
-# The description in a model directory, be it a run's or another one.
+# The description in any model directory.
 DESCRIPTION = "model.json"
 MODEL_DESCRIPTION = f"{MODEL}/{DESCRIPTION}"
 
@@ -20,5 +20,5 @@ LEARNING_CURVES = f"{RESULTS}/learning_curves.png"
 ROBUSTNESS = f"{RESULTS}/robustness.json"
 COST = f"{RESULTS}/cost.json"
 
-# The files that a finished run has; the last one is written last.
+# Files that a finished run has; the last of them is written last.
 FINISHED = (CONFIG, MODEL_DESCRIPTION, PERFORMANCE, PREDICTIONS)

@@ -1,6 +1,7 @@
 """Pre-training for the demo study: a slim CNN14 on a demo set of its own.
 
-As AudioSet is to FSD50K: the same kinds of sounds, other clips, and many more of them.
+This set relates to the study's as AudioSet relates to FSD50K: it has the same kinds of
+sounds, other clips, and many more of them.
 
 python -m audiotag_jax.main --config=configs/cnn14_demo_pretrain.py \
   --workdir=runs/cnn14_demo_pretrain

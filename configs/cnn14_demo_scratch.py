@@ -1,4 +1,4 @@
-"""The slim CNN14 of the demo study, from scratch: what its pre-training adds.
+"""The slim CNN14 of the demo study, from scratch: shows what pre-training adds.
 
 python -m audiotag_jax.main --config=configs/cnn14_demo_scratch.py \
   --workdir=runs/cnn14_demo_scratch

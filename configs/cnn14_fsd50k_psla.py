@@ -1,10 +1,10 @@
-"""CNN14 of PANNs, fine-tuned on FSD50K with what PSLA trains with (Gong et al. 2021).
+"""CNN14 of PANNs, fine-tuned on FSD50K with PSLA's methods (Gong et al. 2021).
 
-Sampling by the rarity of labels, mixup of half the clips, a stripe of time and one of
-frequency (48 of 128 mel bands there, 24 of 64 here), and the mean of the weights of the
-last 20 of 40 epochs. PSLA's own are its model, an EfficientNet; its enhanced labels; 30
-s of 16-kHz audio; and steps down of the learning rate, where ours is a cosine. The 20
-checkpoints take 20 GB.
+The methods are sampling by the rarity of labels, mixup of half the clips, a stripe of
+time and one of frequency (48 of 128 mel bands there, 24 of 64 here), and the mean of
+the weights of the last 20 of 40 epochs. PSLA itself has another model, an EfficientNet;
+enhanced labels; 30 s of 16-kHz audio; and steps down of the learning rate, where ours
+is a cosine. The 20 checkpoints take 20 GB.
 
 python tools/convert_panns.py --checkpoint='Cnn14_mAP=0.431.pth' --output=models/cnn14
 python -m audiotag_jax.main --config=configs/cnn14_fsd50k_psla.py \
@@ -18,7 +18,7 @@ NUM_TRAIN_CLIPS = 36_796
 
 def get_config():
   config = recipes.derive(__file__, "cnn14_fsd50k.py")
-  # PSLA trains all layers at one rate, and augments by mixup and stripes alone.
+  # PSLA trains all layers at one rate, and augments only by mixup and stripes.
   config.finetune.mode = "full"
   config.augment.gain_db = 0.0
   config.augment.roll_s = 0.0

@@ -1,6 +1,6 @@
-"""CNN6 of PANNs, fine-tuned on the demo set, as two CPU cores can afford it.
+"""CNN6 of PANNs, fine-tuned on the demo set, light enough for two CPU cores.
 
-CNN6 is the smallest of the CNNs, and its last layers alone are trained.
+CNN6 is the smallest of the CNNs, and only its last layers are trained.
 
 python tools/convert_panns.py --checkpoint='Cnn6_mAP=0.343.pth' --output=models/cnn6
 python -m audiotag_jax.main --config=configs/cnn6_demo.py --workdir=runs/cnn6_demo

@@ -1,6 +1,6 @@
 """CRNN from scratch on FSD50K's official splits.
 
-With mixup, SpecAugment and a moving average of the weights.
+It trains with mixup, SpecAugment and a moving average of the weights.
 
 python -m audiotag_jax.main --config=configs/crnn_fsd50k.py --workdir=runs/crnn_fsd50k \
   --config.data.source_dir=/data/FSD50K

@@ -15,7 +15,7 @@ def get_config():
   config.crnn.gru_units = (64,)
   config.crnn.pooling = "linear_softmax"
   config.crnn.conv_dropout = 0.2
-  # On 143 clips, the best on val of four losses; mixup and SpecAugment did not help.
+  # The best of four losses on val, with 143 clips; mixup and SpecAugment did not help.
   config.loss.name = "focal"
   config.train.batch_size = 16
   config.train.num_steps = 300

@@ -1,4 +1,4 @@
-"""Settings that must stand before jax is imported, and what many tests use."""
+"""Settings that must be made before jax is imported, and shared fixtures."""
 
 # ruff: noqa: E402
 import os
@@ -31,7 +31,7 @@ MIDS = ("/m/0395lw", "/m/06mb1", "/m/03kmc9")
 
 
 def chirp(seconds: float, seed: int = 0, rate_hz: int = 44_100) -> np.ndarray:
-  """A sweep over noise <float64>[samples], peak below 1, another one for each seed."""
+  """A sweep over noise <float64>[samples], peak below 1, different for each seed."""
   rng = np.random.default_rng(seed)
   t = np.arange(round(seconds * rate_hz)) / rate_hz
   start_hz, sweep_hz = rng.uniform(200, 2000, 2)

@@ -23,7 +23,7 @@ def write_run(
   with_events: bool = True,
   with_extras: bool = True,
 ) -> Path:
-  """Writes a run whose scores tell positives from negatives by so many sigmas.
+  """Writes a run whose scores separate positives and negatives by so many sigmas.
 
   Runs of the same sizes have the same clips and labels; scores differ by seed.
   """

@@ -1,8 +1,8 @@
 """Functions of JAX evaluated by their definition: op by op, in numpy.
 
 A compiled program fuses operations, and computes some of them twice. Here numpy
-computes each operation once and alone, in float64 or in float32. JAX computes what has
-no single function in numpy (random bits, window poolings), also one by one.
+computes each operation once and alone, in float64 or in float32. JAX computes the
+operations that numpy lacks (random bits, window poolings), also one by one.
 """
 
 import math
@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-# Functions that draw other numbers if their type is float64.
+# Functions that draw different numbers if their type is float64.
 DRAWS = ("bernoulli", "beta", "randint", "uniform")
 
 
 def evaluate(function: Callable, *args: Any, dtype: Any = np.float64) -> Any:
-  """Returns function(*args), every float32 in it a `dtype`.
+  """Returns function(*args), computed in `dtype` in place of float32.
 
   Convolutions of Flax are sums of products. Random draws are those of float32.
 
@@ -95,7 +95,7 @@ def _conv_by_products(
 
 
 def _evaluate(jaxpr: core.Jaxpr, consts: list, args: list) -> list[Any]:
-  """Evaluates a jaxpr; what is not needed any more is forgotten."""
+  """Evaluates a jaxpr; frees values that are no longer needed."""
   values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
   last_use = {var: i for i, eqn in enumerate(jaxpr.eqns) for var in _variables(eqn)}
   kept = {var for var in jaxpr.outvars if not isinstance(var, core.Literal)}
@@ -117,7 +117,7 @@ def _variables(eqn: core.JaxprEqn) -> set:
 
 
 def _apply(eqn: core.JaxprEqn, args: list) -> list[Any]:
-  """Computes an operation, or those of a function that is called."""
+  """Computes an operation, or the operations of a called function."""
   name, params = eqn.primitive.name, eqn.params
   if name == "scan":
     return _scan(eqn, args)
@@ -157,7 +157,7 @@ def _scan(eqn: core.JaxprEqn, args: list) -> list[np.ndarray]:
 
   Inputs are constants, carried values and sequences; outputs are carried values and
   sequences. A sequence has one axis more than its items, the loop's body has the items.
-  Releases of jax name the counts otherwise.
+  Releases of jax have different names for the counts.
   """
 
   def num_sequences(whole: list, items: list) -> int:

@@ -1,8 +1,8 @@
-"""What PANNs' PyTorch reference computes, with generated weights.
+"""Outputs of PANNs' PyTorch reference, with generated weights.
 
 `panns_reference_data/outputs.npz` holds the outputs of PyTorch 2.13 on a CPU, in
 evaluation mode, with `weight` in every entry of the state_dict and the input
-`waveforms`; `state_dicts.json` holds what the state_dicts look like.
+`waveforms`; `state_dicts.json` holds the shapes of the state_dicts.
 """
 
 import functools
@@ -31,7 +31,7 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 @functools.cache
 def weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
-  """The value of an entry of a state_dict, drawn from its key."""
+  """The value of a state_dict's entry, drawn from the entry's key."""
   rng = np.random.RandomState(zlib.crc32(key.encode()))
   if key.endswith("num_batches_tracked"):
     return np.asarray(1000, np.int64)

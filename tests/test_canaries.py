@@ -1,6 +1,6 @@
-"""Faults of jax releases, as small as they were reported.
+"""Faults of jax releases, in the small programs of their reports.
 
-A gradient or a score computed by such a release is wrong whatever this package does.
+Gradients and scores that such a release computes are wrong whatever this package does.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ import jaxlib
 import numpy as np
 import pytest
 
-# The fault is then the release's. Python 3.11 has no better one than 0.10.2 yet.
+# The release to blame for a failure. Python 3.11 has no better one than 0.10.2 yet.
 RELEASE = f"jax {jax.__version__} with jaxlib {jaxlib.__version__}"
 
 pytestmark = pytest.mark.xfail(
@@ -38,9 +38,9 @@ def test_a_jitted_sum_is_right():
 @pytest.mark.parametrize(
   ("report", "left", "right", "axis"),
   [
-    # Ends 0.10.2 and 0.11.0.
+    # This crashes 0.10.2 and 0.11.0.
     ("jax#39257", (10, 4, 6, 1, 1, 1, 1, 1), (10, 4, 6, 9, 9, 9, 9, 9), 2),
-    # Ends 0.10.2.
+    # This crashes 0.10.2.
     ("jax#40412", (3, 1, 2, 2, 8, 8, 8), (3, 1, 2, 2, 8, 8, 8), 3),
   ],
 )

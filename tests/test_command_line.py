@@ -17,12 +17,13 @@ COMMANDS = (
   "audiotag_jax/main.py",
   *sorted(f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")),
 )
-# What takes seconds to import.
+# Modules that take seconds to import.
 HEAVY = (
   *("jax", "flax", "orbax", "optax", "tensorflow", "tensorflow_datasets", "clu"),
   *("torch", "matplotlib", "sklearn", "scipy", "gradio"),
 )
-# Runs commands in one process, for launching Python takes long; forgets their modules.
+# Program that runs commands in one process, because launching Python takes long; it
+# forgets their modules.
 ASK = """
 import contextlib, io, json, runpy, sys, time
 commands, heavy = json.loads(sys.argv[1])
@@ -49,7 +50,7 @@ print(json.dumps(answers))
 
 
 def ask(*args):
-  """Runs every command with some arguments; returns what each does, by its file."""
+  """Runs every command with some arguments; returns the outcomes by file."""
   commands = [[command, *args] for command in COMMANDS]
   done = subprocess.run(
     [sys.executable, "-c", ASK, json.dumps([commands, HEAVY])],

@@ -11,7 +11,7 @@ MODULES = {
   ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
   for path in PACKAGE.rglob("*.py")
 }
-# The other rooms that each room may import.
+# Other rooms that each room may import.
 MAY_IMPORT = {
   "training": {"evaluation", "data", "models", "frontend"},
   "evaluation": {"data", "models", "audio", "frontend", "reporting"},
@@ -23,7 +23,7 @@ MAY_IMPORT = {
   "frontend": set(),
   "reporting": set(),
 }
-# What stands on the ground, and imports no room.
+# Modules on the ground, which import no room.
 GROUND = {
   "checkpoint", "command_line", "config", "errors", "files", "logs", "model_directory",
   "panns", "parallel", "recipes", "workdir",
@@ -52,7 +52,7 @@ def imports(module, *, everywhere=True):
 
 
 def rooms(module):
-  """The rooms that a module imports, or what stands on the ground."""
+  """The rooms, or modules on the ground, that a module imports."""
   own = (
     name.split(".") for name in imports(module) if name.startswith("audiotag_jax.")
   )
@@ -60,7 +60,7 @@ def rooms(module):
 
 
 def is_in(module, places):
-  """Whether a module is one of some places, or in one that is a room."""
+  """Returns whether a module is one of some places, or inside one of them."""
   return any(f"{module}.".startswith(f"{place}.") for place in places)
 
 

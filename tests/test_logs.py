@@ -13,6 +13,7 @@ def test_a_jax_that_computes_wrong_is_warned_of(version, is_bad, monkeypatch):
   logs.warn_of_bad_jax()
   assert [args[0] % args[1:] for args in warned] == [
     "jax 0.10.2 computes some sums wrong on a CPU "
-    "(https://github.com/jax-ml/jax/issues/39103). The models here were compared with "
-    "float64 and are right on it. Python 3.12 and newer get a jax without this fault."
+    "(https://github.com/jax-ml/jax/issues/39103). The models of this package were "
+    "compared with float64 and are right with it. Python 3.12 and newer get a jax "
+    "without this fault."
   ][:is_bad]

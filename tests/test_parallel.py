@@ -35,7 +35,7 @@ def test_a_step_on_what_it_returned_is_not_compiled_again():
   assert num_traces == 1
   expected = np.arange(64.0) + 2
   np.testing.assert_array_equal(parallel.unreplicate(state)["a"], expected)
-  # The buffers that were given up were not the host's.
+  # The step reused its own buffers, not the host's.
   np.testing.assert_array_equal(host["a"], np.arange(64.0))
 
 

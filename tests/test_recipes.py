@@ -1,4 +1,4 @@
-"""Recipes: what they change, what is refused, how they derive from one another."""
+"""Recipes: their changes, refused values, and derivation from one another."""
 
 import importlib.util
 from pathlib import Path
@@ -11,7 +11,7 @@ from audiotag_jax.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-# recipe: (the recipe that it derives from, the keys that differ from that one's).
+# Each recipe's parent, and the keys whose values differ from the parent's.
 DERIVED = {
   "cnn10_fsd50k": (
     "cnn14_fsd50k",
@@ -140,7 +140,7 @@ def test_the_base_is_valid(config):
     ({"data.source_dir": ""}, "config.data.source_dir is not set"),
     (
       {"model.name": "ResNet22", "panns.embedding_dim": 8},
-      "filters and embedding_dim are for Cnn6, Cnn10, Cnn14 alone",
+      "filters and embedding_dim apply only to Cnn6, Cnn10, Cnn14: do not set",
     ),
     (
       {"model.name": "Cnn6", "panns.filters": (8, 8, 8)},
@@ -189,7 +189,7 @@ def test_every_block_of_the_crnn_needs_its_entries(config, key):
   assert_one_line(config, {f"crnn.{key}": (2, 2)}, "config.crnn: .*an entry for each")
 
 
-# Without these, a traceback comes after the data is prepared, or none at all.
+# Without these checks, an error comes after the data is prepared, or never.
 @pytest.mark.parametrize(
   ("key", "value"),
   [
@@ -278,7 +278,7 @@ def test_a_parent_that_is_not_there_is_one_line(tmp_path):
     recipes.read_recipe(tmp_path / "child.py")
   assert str(info.value) == (
     f"{tmp_path}/child.py derives from {tmp_path}/parent.py, which does not exist: "
-    f"name a recipe as seen from {tmp_path}"
+    f"name a recipe relative to {tmp_path}"
   )
 
 

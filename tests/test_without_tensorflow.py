@@ -1,4 +1,4 @@
-"""The package where TensorFlow is not released: it tags, and says what it cannot do."""
+"""The package without TensorFlow: it tags, and refuses the rest in one line."""
 
 import json
 import os

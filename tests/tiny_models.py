@@ -11,7 +11,7 @@ import numpy as np
 from audiotag_jax import model_directory
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.models import panns
-from audiotag_jax.models.create import create_described_model
+from audiotag_jax.models.create import create_from_description
 
 CLASSES = ("Bell", "Rain", "Heavy_rain")
 FRONT_END = LogMelParams(8_000, 256, 256, 80, 16, 50.0, 4_000.0)
@@ -30,7 +30,7 @@ FIELDS = {
   "Cnn14_DecisionLevelAtt": {"filters": [8, 8], "embedding_dim": 6},
   "LeeNet11": {"filters": [6] * 9, "embedding_dim": 6},
 }
-# Widths of PANNs' CNNs that are narrow, and samples that a model of waveforms can take.
+# Narrow widths of PANNs' CNNs, and a length that models of waveforms can take.
 NARROW = (8, 16, 16, 16, 24, 24)
 NUM_BLOCKS = {"Cnn6": 4, "Cnn10": 4}
 WAVEFORM_SAMPLES = {
@@ -42,7 +42,7 @@ WAVEFORM_SAMPLES = {
 
 
 def describe(architecture: str, **others) -> model_directory.ModelDescription:
-  """Describes a model of three classes, narrow where it can be."""
+  """Describes a model of three classes, as narrow as its architecture allows."""
   description = model_directory.ModelDescription(
     architecture=architecture,
     fields=FIELDS.get(architecture, {}),
@@ -54,9 +54,9 @@ def describe(architecture: str, **others) -> model_directory.ModelDescription:
 
 
 def narrow_panns(name: str, **fields) -> tuple[nn.Module, tuple[int, ...]]:
-  """Returns an architecture of PANNs, narrow where it can be, and a shape of inputs.
+  """Returns a PANNs model, as narrow as its architecture allows, and an input shape.
 
-  The inputs are waveforms where the model has no front-end but its own, else log-mels.
+  The inputs are log-mels, or waveforms if the model takes only waveforms.
   """
   if name.startswith("Cnn"):
     fields["filters"] = NARROW[: NUM_BLOCKS.get(name, 6)]
@@ -68,7 +68,7 @@ def narrow_panns(name: str, **fields) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 def random_variables(model):
-  """Variables that no output is indifferent to: nothing of them is zero."""
+  """Variables without zeros, so that every one of them affects the outputs."""
   waveform = jax.ShapeDtypeStruct((1, model.front_end.sample_rate_hz), np.float32)
   shapes = jax.eval_shape(
     lambda x: model.init(jax.random.key(0), x, train=False), waveform
@@ -100,13 +100,13 @@ def write(
   """Writes a model directory and returns it.
 
   Args:
-    directory: where to.
-    architecture: one of `FIELDS`, or another one of PANNs'.
-    bias: what the classifier of PANNs' models adds for each class.
-    **others: of the description.
+    directory: the folder to write.
+    architecture: one of `FIELDS`, or another of PANNs' architectures.
+    bias: bias of the classifier of PANNs' models, for each class.
+    **others: other fields of the description.
   """
   description = describe(architecture, **others)
-  variables = random_variables(create_described_model(description))
+  variables = random_variables(create_from_description(description))
   if bias:
     variables["params"]["fc_audioset"]["bias"] = np.float32(bias)
   model_directory.save_model(directory, description, variables)

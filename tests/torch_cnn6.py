@@ -1,7 +1,7 @@
 """Cnn6 in PyTorch, written from the paper's table, with the reference's keys.
 
-The front-end is the pair of convolutions that torchlibrosa makes of an STFT, with
-librosa's matrices: a state_dict has all the keys that PANNs' own class has.
+The front-end is an STFT by a pair of convolutions, as in torchlibrosa, with librosa's
+matrices: a state_dict has all the keys that PANNs' own class has.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""The CRNN in PyTorch, without dropout, and what trains it.
+"""The CRNN in PyTorch, without dropout, with its loss and its optimizer.
 
-Its layers have the names that Flax's have.
+Its layers have the names of Flax's layers.
 """
 
 import math
@@ -71,14 +71,14 @@ def _gru(size: int, units: int) -> nn.GRU:
 
 
 def loss(settings: ml_collections.ConfigDict, p, labels):
-  """The loss that `config.loss` says, of probabilities and labels of 0 and 1."""
+  """The loss of `config.loss`, for probabilities and for labels of 0 and 1."""
   gamma = {"bce": 0.0, "focal": settings.focal_gamma}[settings.name]
   p = torch.where(labels > 0.5, p, 1.0 - p)
   return -((1.0 - p) ** gamma * torch.log(p)).mean()
 
 
 def create_optimizer(model: nn.Module, train: ml_collections.ConfigDict):
-  """AdamW and its schedule as `config.train` says; the step clips the gradient."""
+  """AdamW and its schedule from `config.train`; the step clips the gradient."""
   kernels = [x for x in model.parameters() if x.dim() > 1]
   others = [x for x in model.parameters() if x.dim() == 1]
   optimizer = torch.optim.AdamW(

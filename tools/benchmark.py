@@ -1,4 +1,4 @@
-"""Measures beside a peer doing the same, in one run.
+"""Measures this package and a peer that does the same, in one run.
 
 python tools/benchmark.py recipe --source=/data/FSD50K --config=configs/crnn_fsd50k.py
 python tools/benchmark.py data
@@ -22,10 +22,13 @@ def parse_args() -> argparse.Namespace:
   stages.add_argument("--config", type=Path, required=True, help="a recipe")
   scale = parts.add_parser("data", help="from audio files to batches, at scale")
   scale.add_argument(
-    "--num_clips", type=int, default=600, help="clips of noise to make"
+    "--num_clips", type=int, default=600, help="number of clips of noise to make"
   )
   scale.add_argument(
-    "--largest_index", type=int, default=2_000_000, help="clips of the largest set"
+    "--largest_index",
+    type=int,
+    default=2_000_000,
+    help="number of clips of the largest set",
   )
   parts.add_parser("tag", help="from waveforms and files to tags, by a CNN14")
   return parser.parse_args()

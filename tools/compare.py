@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     type=Path,
     nargs="+",
     metavar="workdir",
-    help="an evaluated run; the others are held against the first",
+    help="an evaluated run; the others are compared with the first",
   )
   parser.add_argument(
     "--output",

@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
   )
   parser.add_argument(
     "--class_names",
-    help="file of class names, one a line, or a model directory of the same classes; "
+    help="file of class names, one per line, or a model directory of the same classes; "
     "AudioSet's if not given",
   )
   parser.add_argument(

@@ -1,9 +1,9 @@
-"""Serves a page to try a model: a sound goes in, tags over time come out.
+"""Serves a page that takes a sound and shows a model's tags over time.
 
 python tools/demo_app.py --checkpoint=runs/crnn_fsd50k
 
-It is served to this computer alone, unless --host says otherwise, and it needs no
-network: pip install -e '.[demo]'
+The page is served only to this computer, unless --host says otherwise, and it needs no
+network. pip install -e '.[demo]' installs its packages.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from audiotag_jax.errors import UserError, exit_on_user_error
 if TYPE_CHECKING:
   from audiotag_jax.inference import Tagger
 
-# The longest recording that the page takes; tools/tag.py takes any.
+# Length of the longest recording that the page takes; tools/tag.py takes any length.
 MAX_S = 600.0
 NUM_CLASSES = 10
-# Fonts that a computer has: a page that is served locally asks no one else for any.
+# Fonts that computers have, because a page without network cannot fetch fonts.
 FONTS = ("system-ui", "sans-serif")
 MONO_FONTS = ("ui-monospace", "monospace")
 
@@ -43,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     default="127.0.0.1",
     help="address to serve at; 0.0.0.0 opens the page to the network",
   )
-  parser.add_argument("--port", type=int, default=7860, help="7860 if not given")
+  parser.add_argument(
+    "--port", type=int, default=7860, help="port to serve at (7860 if not given)"
+  )
   parser.add_argument(
     "--max_mb", type=int, default=50, help="largest file that may be uploaded"
   )
@@ -54,7 +56,7 @@ def read(file: str | None, tagger: Tagger) -> np.ndarray:
   """Reads a recording as mono <float32>[samples] at the tagger's rate.
 
   Raises:
-    UserError: there is none, or it is too long or no recording.
+    UserError: the file is missing, too long or not a recording.
   """
   if file is None:
     raise UserError("Drop a sound first, or record one")
@@ -72,12 +74,12 @@ def read(file: str | None, tagger: Tagger) -> np.ndarray:
 
 
 def labels(tagger: Tagger) -> list[str]:
-  """The classes' names as they are shown: FSD50K has underscores for spaces."""
+  """Returns the classes' names to show; FSD50K's have underscores for spaces."""
   return [name.replace("_", " ") for name in tagger.class_names]
 
 
 def present(tagger: Tagger, scores: np.ndarray) -> str:
-  """The tags that reach their thresholds, the surest first, in words."""
+  """Returns the tags that reach their thresholds as text, highest score first."""
   names = labels(tagger)
   tags = [names[i] for i in np.argsort(-scores) if scores[i] >= tagger.thresholds[i]]
   return ", ".join(tags) or "none"
@@ -110,7 +112,7 @@ def build(tagger: Tagger, name: str):
   with gradio.Blocks(
     title="audiotag_jax", analytics_enabled=False, delete_cache=(3600, 3600)
   ) as page:
-    gradio.Markdown(f"## What is to be heard?\nModel: `{name}`")
+    gradio.Markdown(f"## What do you hear?\nModel: `{name}`")
     with gradio.Row():
       with gradio.Column():
         sound = gradio.Audio(
@@ -129,7 +131,7 @@ def build(tagger: Tagger, name: str):
 
 
 def _import_gradio():
-  # It would tell its makers of each start.
+  # By default gradio reports each start to its makers.
   os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
   try:
     import gradio

@@ -1,4 +1,4 @@
-"""Averages the scores of finished runs: an ensemble, to compare like a run.
+"""Averages the scores of finished runs to an ensemble, which compares like a run.
 
 python tools/ensemble.py runs/cnn14_seed0 runs/cnn14_seed1 --output=runs/cnn14_ensemble
 """
@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     "--output", type=Path, required=True, help="folder of the ensemble"
   )
   parser.add_argument(
-    "--overwrite", action="store_true", help="replace an ensemble that is there"
+    "--overwrite", action="store_true", help="replace an existing ensemble"
   )
   return parser.parse_args()
 

@@ -3,7 +3,7 @@
 python tools/export_model.py --checkpoint=runs/crnn_fsd50k --output=exported
 
 Writes model.stablehlo (JAX), saved_model (TensorFlow), model.onnx (ONNX Runtime) and
-export.json, which tells what goes in and what the scores are of.
+export.json, which describes the inputs and the scores.
 """
 
 import argparse
@@ -33,22 +33,22 @@ def parse_args() -> argparse.Namespace:
   parser.add_argument(
     "--formats",
     default=",".join(FORMATS),
-    help="which of stablehlo, tensorflow and onnx, separated by commas",
+    help="formats among stablehlo, tensorflow and onnx, separated by commas",
   )
   parser.add_argument(
     "--inputs",
     choices=("waveform", "log_mel"),
     default="waveform",
-    help="what the export takes: waveforms, with the front-end, or log-mels, without",
+    help="inputs of the export: waveforms (it holds the front-end), or log-mels",
   )
   parser.add_argument(
-    "--overwrite", action="store_true", help="replace an export that is there"
+    "--overwrite", action="store_true", help="replace an existing export"
   )
   return parser.parse_args()
 
 
 def check(args: argparse.Namespace) -> list[str]:
-  """Returns the formats; raises `UserError` where the arguments make no sense."""
+  """Returns the formats; raises `UserError` if an argument is invalid."""
   formats = args.formats.split(",")
   for name in formats:
     if name not in FORMATS:
@@ -59,7 +59,7 @@ def check(args: argparse.Namespace) -> list[str]:
 
 
 def test_clip(sample_rate_hz: int) -> np.ndarray:
-  """A sweep over noise <float32>[samples], of `CLIP_S`."""
+  """Returns a sweep over noise <float32>[samples], of `CLIP_S`."""
   t = np.arange(round(CLIP_S * sample_rate_hz)) / sample_rate_hz
   sweep = np.sin(2 * np.pi * (100 + 150 * t) * t)
   noise = np.random.default_rng(0).uniform(-1, 1, t.shape)
@@ -67,7 +67,7 @@ def test_clip(sample_rate_hz: int) -> np.ndarray:
 
 
 def latency_ms(run: Callable, x: np.ndarray) -> float:
-  """The median of some calls, after one that compiles."""
+  """Returns the median time of some calls, after one that compiles."""
   run(x)
   times_s = []
   for _ in range(NUM_RUNS):
@@ -91,7 +91,7 @@ def main() -> None:
   args = parse_args()
   formats = check(args)
   logs.show_progress()
-  # Imported here, for these take seconds, which a mistyped flag should not cost.
+  # Imported here because these take seconds, which a mistyped flag should not cost.
   from audiotag_jax.inference import Tagger, export
 
   tagger = Tagger.load(args.checkpoint)
@@ -108,8 +108,8 @@ def main() -> None:
     report(name, f"{size_mb(path):.1f}", latency_ms(run, x), f"{difference:.1e}")
     if not difference <= TOLERANCE:
       raise UserError(
-        f"{path} scores a clip {difference:.1e} off the Tagger, not {TOLERANCE:g} at "
-        "most: do not use it"
+        f"a score of {path} differs from the Tagger's by {difference:.1e}, more than "
+        f"{TOLERANCE:g}: do not use it"
       )
   print(args.output)
 

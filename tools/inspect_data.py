@@ -3,8 +3,8 @@
 python tools/inspect_data.py --config=configs/crnn_fsd50k.py \
   --config.data.source_dir=/data/FSD50K --output=inspection
 
-Prints a summary and writes inspection.html, which has plots, tables and clips of each
-class to look at and listen to, clips.csv, duplicates.csv and summary.json.
+Prints a summary. Writes clips.csv, duplicates.csv, summary.json and inspection.html,
+which has plots, tables, and clips of each class to look at and listen to.
 """
 
 import argparse
@@ -21,14 +21,14 @@ def parse_args() -> argparse.Namespace:
     type=Path,
     required=True,
     metavar="RECIPE",
-    help="says where the data set is, and what its log-mels are",
+    help="a recipe, which names the data set and the log-mels",
   )
   parser.add_argument("--output", type=Path, required=True, help="folder to write to")
   parser.add_argument(
     "--max_classes",
     type=int,
     default=200,
-    help="classes with clips to listen to, the most frequent ones (200 if not given)",
+    help="number of classes to listen to, most frequent first (200 if not given)",
   )
   return parser.parse_args()
 

@@ -1,9 +1,9 @@
-"""Measures how robust finished runs are, and what their models cost.
+"""Measures the robustness of finished runs, and the cost of their models.
 
 python tools/measure.py runs/crnn_fsd50k runs/cnn14_fsd50k
 
-Writes results/robustness.json and results/cost.json of each run, for the weights and
-the split that its results/performance.json is of.
+Writes results/robustness.json and results/cost.json of each run, with the same weights
+and the same split as its results/performance.json.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
 
   for workdir in args.workdirs:
     for path, is_new in measure.measure_run(workdir):
-      print(path if is_new else f"{path} is there, and newer than the evaluation")
+      print(path if is_new else f"{path} exists, and is newer than the evaluation")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
   parser.epilog = "with --beam_runner, all other options are handed to Beam"
   parser.add_argument("dataset", choices=recipes.CHOICES["data.dataset"])
   parser.add_argument(
-    "--source", "--csv", default="", help="the data: a folder or, of a manifest, a csv"
+    "--source", "--csv", default="", help="the data: a folder or, for a manifest, a csv"
   )
   parser.add_argument(
     "--download",
@@ -32,19 +32,21 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     "--md5sums",
     type=Path,
     metavar="FILE",
-    help="what md5sum printed of archives that are not Zenodo's own",
+    help="output of md5sum, for archives that are not Zenodo's own",
   )
   parser.add_argument(
     "--audio_dir", default="", help="folder with the audio, if not that of the csv"
   )
   parser.add_argument(
-    "--label_separator", default=",", help="between the labels of a manifest's clip"
+    "--label_separator", default=",", help="separator of a clip's labels in a manifest"
   )
-  parser.add_argument("--fold", type=int, default=5, help="of ESC-50, to evaluate on")
+  parser.add_argument(
+    "--fold", type=int, default=5, help="fold of ESC-50 to evaluate on"
+  )
   parser.add_argument(
     "--data_dir",
     default="",
-    help="where prepared sets lie (TFDS's ~/tensorflow_datasets if not given)",
+    help="folder of prepared sets (TFDS's ~/tensorflow_datasets if not given)",
   )
   parser.add_argument(
     "--sample_rate_hz",
@@ -73,7 +75,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
 
 
 def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
-  """The config that main.py would prepare the same data set by."""
+  """Returns the config with which main.py would prepare the same data set."""
   config = config_lib.get_config()
   if args.log_mels_for:
     config = recipes.read_recipe(args.log_mels_for)
@@ -90,7 +92,7 @@ def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
 
 
 def expected_md5(md5sums: Path | None) -> dict[str, str]:
-  """The md5 of each archive by its name, as Zenodo or a file of md5sum's says."""
+  """Returns the md5 of each archive by name, from Zenodo or from md5sum's output."""
   if not md5sums:
     return download.RECORD_MD5
   try:
@@ -104,7 +106,7 @@ def expected_md5(md5sums: Path | None) -> dict[str, str]:
 
 
 def beam_config(runner: str, options: list[str]):
-  """The `tfds.download.DownloadConfig` that names a Beam runner and its options."""
+  """Returns the `tfds.download.DownloadConfig` of a Beam runner and its options."""
   import tensorflow_datasets as tfds
 
   try:
@@ -123,7 +125,7 @@ def main() -> None:
   args, beam_options = parse_args()
   logs.show_progress()
   config = create_config(args)
-  # Imported here, for these take seconds, which a mistyped flag should not cost.
+  # Imported here because these take seconds, which a mistyped flag should not cost.
   from audiotag_jax.data import builder
   from audiotag_jax.data import dataset as dataset_lib
 

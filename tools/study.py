@@ -3,13 +3,13 @@
 python tools/study.py --config=configs/crnn_study.py --config=configs/cnn14_study.py \
   --workdir=runs/study --config.data.source_dir=/data/FSD50K
 
-The same on the demo set, with a CNN that is pre-trained there and goes through
-PyTorch as PANNs' own do; minutes on two cores:
+A study on the demo set takes minutes on two cores. Its CNN is pre-trained on a demo set
+of its own, exported to PyTorch and converted back, as PANNs' own are converted:
 
 python tools/study.py --demo --workdir=runs/demo_study
 
-Each command is printed before it is run. What is done is not done again: stopped, the
-study goes on by the same command.
+Each command is printed before it runs. Finished steps are not repeated: the same
+command resumes a stopped study.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from audiotag_jax import command_line, recipes
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError, exit_on_user_error
 
-# The repository, as one names it from where one stands.
+# The repository, relative to the current folder.
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[1]))
 
 
 class PlannedRun(NamedTuple):
-  """A run of a recipe, before it is made.
+  """A run of a recipe that the study will make.
 
   Attributes:
-    recipe: its file.
-    workdir: its folder.
-    overrides: what it changes of the recipe, as flags.
+    recipe: the recipe's file.
+    workdir: the run's folder.
+    overrides: changes of the recipe, as flags.
   """
 
   recipe: Path
@@ -51,9 +51,9 @@ class Step(NamedTuple):
   """A part of the study.
 
   Attributes:
-    command: what is run, by this Python.
-    done: the file that the command writes last. None for a command that is always run,
-      for it knows itself what is left to do.
+    command: arguments of Python.
+    done: the file that the command writes last. None for a command that always runs,
+      because it skips finished work itself.
   """
 
   command: list[str]
@@ -63,7 +63,7 @@ class Step(NamedTuple):
 def runs_of(
   recipe: Path, workdir: Path, seeds: list[int], overrides: list[str]
 ) -> list[PlannedRun]:
-  """Returns a recipe's runs: one for each seed, or one of the recipe's own."""
+  """Returns a recipe's runs: one per seed, or one with the recipe's own seed."""
   if not seeds:
     return [PlannedRun(recipe, workdir / recipe.stem, overrides)]
   return [
@@ -77,7 +77,7 @@ def runs_of(
 
 
 def study_steps(runs: list[PlannedRun], output: Path) -> list[Step]:
-  """Trains and evaluates each run, measures all, compares the others with the first."""
+  """Returns steps that train, evaluate and measure the runs, and compare them."""
   workdirs = [str(run.workdir) for run in runs]
   return [
     *map(train_step, runs),
@@ -97,18 +97,20 @@ def tool_step(tool: str, *args: str, done: Path | None = None) -> Step:
 
 
 def plan_study(
-  recipes: list[Path], workdir: Path, seeds: list[int], overrides: list[str]
+  recipe_files: list[Path], workdir: Path, seeds: list[int], overrides: list[str]
 ) -> list[Step]:
   """Returns the steps of a study of some recipes.
 
   Raises:
-    UserError: something is wrong with a recipe or with a run that is there.
+    UserError: a recipe is invalid, or an existing run does not fit.
   """
-  names = [recipe.stem for recipe in recipes]
+  names = [recipe.stem for recipe in recipe_files]
   if len(set(names)) < len(names):
-    raise UserError(f"runs are called as their recipes, but those are {names}: rename")
+    raise UserError(
+      f"runs have the names of their recipes, but these are {names}: rename one"
+    )
   runs = []
-  for recipe in recipes:
+  for recipe in recipe_files:
     runs += runs_of(recipe, workdir, seeds, overrides)
   for run in runs:
     check(run)
@@ -119,7 +121,7 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
   """Returns the steps of the study on the demo set.
 
   Raises:
-    UserError: there is no PyTorch, or something is wrong with a run that is there.
+    UserError: PyTorch is not installed, or an existing run does not fit.
   """
   if importlib.util.find_spec("torch") is None:
     raise UserError("the demo study needs PyTorch: pip install -e '.[convert]'")
@@ -146,22 +148,22 @@ def plan_demo(workdir: Path, seeds: list[int], overrides: list[str]) -> list[Ste
 
 
 def check(run: PlannedRun, made_before: Path | None = None) -> None:
-  """Finds what can be found wrong with a run before hours are spent on others.
+  """Finds mistakes in a run before hours are spent on others.
 
   Args:
     run: the run.
     made_before: a model directory that an earlier step makes.
 
   Raises:
-    UserError: its recipe is not there or makes no sense, there is no model to start
-      from, or its workdir holds a run of another config.
+    UserError: the recipe is missing or invalid, the model to start from is missing,
+      or the workdir holds a run of another config.
   """
   config = read_config(run)
   model = Path(config.init_from)
   is_there = model == made_before or (model / workdir_lib.DESCRIPTION).exists()
   if config.init_from and not is_there:
     raise UserError(
-      f"{run.recipe} starts from {model}, which is no model directory: make it with "
+      f"{run.recipe} starts from {model}, which is not a model directory: make it with "
       "tools/convert_panns.py, as the recipe says"
     )
   path = run.workdir / workdir_lib.CONFIG
@@ -179,7 +181,7 @@ def read_config(run: PlannedRun) -> ml_collections.ConfigDict:
   """Reads a run's config, and validates it.
 
   Raises:
-    UserError: there is no such recipe or key, or a value makes no sense.
+    UserError: the recipe or a key does not exist, or a value is invalid.
   """
   config = recipes.read_recipe(run.recipe, run.overrides)
   try:
@@ -193,7 +195,7 @@ def carry_out(steps: list[Step]) -> None:
   """Runs the steps that are left to do.
 
   Raises:
-    UserError: one fails.
+    UserError: a step fails.
   """
   for step in steps:
     command = shlex.join(["python", *step.command])
@@ -203,9 +205,7 @@ def carry_out(steps: list[Step]) -> None:
     print(f"\n$ {command}", flush=True)
     code = subprocess.run([sys.executable, *step.command], check=False).returncode
     if code:
-      raise UserError(
-        f"the study stopped, for this failed with exit code {code}: {command}"
-      )
+      raise UserError(f"the study stopped because of exit code {code} from: {command}")
 
 
 def parse_args() -> argparse.Namespace:
@@ -215,7 +215,7 @@ def parse_args() -> argparse.Namespace:
     "--config",
     type=Path,
     action="append",
-    help="a recipe, once for each; the others are compared with the first",
+    help="a recipe; repeat the flag for others, which are compared with the first",
   )
   what.add_argument("--demo", action="store_true", help="the study on the demo set")
   parser.add_argument(
@@ -225,17 +225,17 @@ def parse_args() -> argparse.Namespace:
     "--seeds",
     type=lambda text: [int(seed) for seed in text.split(",")],
     default=[],
-    help="such as 0,1,2: runs of each recipe (one, of the recipe's seed, if not given)",
+    help="such as 0,1,2: one run of each recipe per seed (the recipe's if not given)",
   )
   return parser.parse_args()
 
 
 @exit_on_user_error
 def main() -> None:
-  # So that the command under way ends with the study.
+  # SIGTERM then ends the running command too.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   args = parse_args()
-  # The runs need it: where it is missing, the study says so before it starts one.
+  # The runs need it. If it is missing, the study says so before it starts a run.
   import tensorflow_datasets  # noqa: F401
 
   try:
@@ -245,7 +245,7 @@ def main() -> None:
       steps = plan_study(args.config, args.workdir, args.seeds, args.overrides)
     carry_out(steps)
   except KeyboardInterrupt:
-    sys.exit("\nStopped; the same command goes on from here.")
+    sys.exit("\nStopped; the same command resumes the study.")
   print(f"\nReport: {args.workdir / 'results' / 'report.html'}")
 
 

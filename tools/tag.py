@@ -17,12 +17,12 @@ from audiotag_jax import command_line
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 SOME_NOT_TAGGED = 3  # the exit code
-# Those of inference/tag_output.py, which takes long to import.
+# Formats of inference/tag_output.py, which takes long to import.
 FORMATS = ("table", "json", "jsonl", "csv", "audacity", "dcase")
 
 
 def tag_files(args: argparse.Namespace) -> int:
-  """Tags what the command line names; returns the number of files not tagged."""
+  """Tags the command line's files; returns the number of files not tagged."""
   # Imported here because these take seconds, which a mistyped flag should not cost.
   from audiotag_jax.inference import Tagger
   from audiotag_jax.inference.tag_files import FileTagger, TagOptions, find_files
@@ -58,7 +58,7 @@ def tag_files(args: argparse.Namespace) -> int:
 
 
 def use_compilation_cache() -> None:
-  """Keeps compiled programs for the next run, unless the environment says where."""
+  """Caches compiled programs for later runs, unless the environment names a cache."""
   if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     import jax
 
@@ -83,25 +83,25 @@ def parse_args() -> argparse.Namespace:
     "--format",
     default="table",
     choices=FORMATS,
-    help="audacity (a label track) and dcase are events: what sounds when",
+    help="audacity (a label track) and dcase hold events: classes with start and end",
   )
   add(
     "--output",
-    help="file, or a folder for audacity's of several; jsonl, csv, dcase and audacity "
-    "are written as results come, and a second run goes on there",
+    help="file, or a folder for audacity's label tracks of several files; jsonl, csv, "
+    "dcase and audacity are written as results come, and a second run resumes them",
   )
   add("--top_k", type=int, default=0, help="only the K highest tags of each file")
   add(
     "--threshold",
     type=float,
-    help="score from which a tag counts; the model's own tuned ones if not given, or "
-    "none with --top_k",
+    help="score from which a tag counts; if not given, the model's own tuned ones or, "
+    "with --top_k, no threshold",
   )
   add("--window_s", type=_seconds, default=30.0, help="length of a long file's windows")
-  add("--hop_s", type=_seconds, help="from window to window; --window_s if not given")
-  add("--pool", default="mean", choices=["mean", "max"], help="over the windows")
-  add("--median_s", type=_seconds, default=0.0, help="of events: median filter")
-  add("--min_duration_s", type=_seconds, default=0.0, help="of events: shortest")
+  add("--hop_s", type=_seconds, help="from window to window (--window_s if not given)")
+  add("--pool", default="mean", choices=["mean", "max"], help="pooling of windows")
+  add("--median_s", type=_seconds, default=0.0, help="median filter of events")
+  add("--min_duration_s", type=_seconds, default=0.0, help="shortest event")
   add("--plot", help="picture of one file: log-mel and tags over time")
   args = parser.parse_args()
   if args.top_k < 0:

@@ -1,4 +1,4 @@
-"""From a trained model to answers about any recording."""
+"""Answers of a trained model about any recording: tags, events, exports."""
 
 from audiotag_jax.inference.tagger import Tagger
 

@@ -1,10 +1,11 @@
 """3x3 convolutions that are faster on a CPU than XLA's own.
 
-XLA's run near to the cores' peak, so only fewer operations are faster: Winograd's
-F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-2015) has 16 products where the plain sum has 36, and rounds as float32 does. Images of
-few pixels are products of a matrix of patches: there XLA takes half as long again, and
-below 3x3 pixels, where it swaps image and kernel, a hundred times as long.
+XLA's convolutions run near the cores' peak, so only fewer operations are faster.
+Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural
+Networks", 2015) has 16 products where the plain sum has 36, and rounds as float32 does.
+Images of few pixels become a matrix of patches, which is multiplied by the kernel. XLA
+takes half as long again for them and, below 3x3 pixels, where XLA swaps image and
+kernel, a hundred times as long.
 """
 
 from typing import Any
@@ -13,9 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# Images up to this many pixels are matrices of patches.
+# Largest number of pixels of an image that becomes a matrix of patches.
 MAX_PATCHES = 256
-# Products of a pixel below which Winograd's transforms cost more than they save.
+# Products per pixel below which Winograd's transforms cost more than they save.
 MIN_PRODUCTS = 64 * 128
 
 
@@ -59,7 +60,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """
   _, height, width, channels = x.shape
   if height * width <= MAX_PATCHES:
-    return _of_patches(x, kernel)
+    return _multiply_patches(x, kernel)
   if channels * kernel.shape[-1] >= MIN_PRODUCTS:
     return _winograd(x, kernel)
   return jax.lax.conv_general_dilated(
@@ -67,7 +68,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   )
 
 
-def _of_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
   _, height, width, channels = x.shape
   x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
   shifted = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -75,7 +76,7 @@ def _of_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """F(2x2, 3x3), in tiles of 2x2 outputs."""
+  """Convolves by Winograd's F(2x2, 3x3), in tiles of 2x2 outputs."""
   batch, height, width, channels = x.shape
   rows, columns = -(-height // 2), -(-width // 2)  # of tiles
   below, right = 2 * rows - height + 1, 2 * columns - width + 1
@@ -94,12 +95,12 @@ def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _transform_input(x: list[jax.Array]) -> list[jax.Array]:
-  """B of the paper's equation 8, transposed."""
+  """Multiplies by B of the paper's equation 8, transposed."""
   return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
 
 
 def _transform_kernel(kernel: jax.Array) -> list[list[jax.Array]]:
-  """G of the paper's equation 8, along both axes: 4x4 of <float32>[in, out]."""
+  """Multiplies by G of equation 8 along both axes: 4x4 of <float32>[in, out]."""
 
   def transform(k: list[jax.Array]) -> list[jax.Array]:
     both = (k[0] + k[2]) / 2
@@ -109,5 +110,5 @@ def _transform_kernel(kernel: jax.Array) -> list[list[jax.Array]]:
 
 
 def _transform_output(m: list[jax.Array]) -> list[jax.Array]:
-  """A of the paper's equation 8, transposed."""
+  """Multiplies by A of the paper's equation 8, transposed."""
   return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]

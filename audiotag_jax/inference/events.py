@@ -1,4 +1,4 @@
-"""Scores over time to events: what sounds from when to when."""
+"""Events from scores over time: each class that sounds, from its start to its end."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def find_events(
   median_s: float = 0.0,
   min_duration_s: float = 0.0,
 ) -> Iterator[Event]:
-  """Finds when classes are present, holding little more than one part of the scores.
+  """Finds when classes are present; holds little more than one part of the scores.
 
   A frame is active from its class's threshold on. A median filter over time then
   drops short bursts and closes short gaps; runs of active frames that remain are
@@ -42,9 +42,10 @@ def find_events(
   Args:
     parts: scores <float32>[frames, classes], in parts that follow each other.
     thresholds: <float32>[classes].
-    frame_hop_s: from one frame's centre to the next one's.
-    median_s: width of the median filter, taken as an odd number of frames; 0 for none.
-    min_duration_s: events that are shorter are dropped.
+    frame_hop_s: time from one frame's centre to the next one's.
+    median_s: width of the median filter, rounded to an odd number of frames; 0 for no
+      filter.
+    min_duration_s: least duration of an event; shorter ones are dropped.
 
   Yields:
     Events, as they end.
@@ -54,7 +55,7 @@ def find_events(
     for class_index, first_s, last_s, score in runs.add(scores, times_s, active):
       start_s = max(0.0, first_s - frame_hop_s / 2)
       end_s = last_s + frame_hop_s / 2
-      # Rounding is no reason to drop an event.
+      # The tolerance keeps events that only rounding makes too short.
       if end_s - start_s >= min_duration_s - 1e-6:
         yield Event(start_s, end_s, class_index, score)
 
@@ -67,12 +68,12 @@ def _smooth(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
   """Yields scores, times and, after the median, activity <bool>[frames, classes].
 
-  A median over an odd number of frames and a threshold may change places, so that it
-  is a majority. Beyond the ends, the first and the last frame go on. At the end comes
-  a frame without activity, which ends what is going on.
+  The threshold comes before the median, which over an odd number of frames gives the
+  same result as after it: the median then is a majority. The first and the last frame
+  are repeated beyond the ends. A final frame without activity ends open events.
   """
   half = int(median_s / frame_hop_s / 2 + 1e-6)
-  held = None  # (scores, times_s, active), with `half` frames that have been given
+  held = None  # (scores, times_s, active), with `half` frames already yielded
   for scores, times_s in parts:
     active = scores >= thresholds
     if held is None:
@@ -96,7 +97,7 @@ def _smooth(
 def _majority(
   scores: np.ndarray, times_s: np.ndarray, active: np.ndarray, half: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Drops `half` frames at each end; the others' activity is their neighbours'."""
+  """Drops `half` frames at each end; the others take their neighbours' majority."""
   num_frames = max(0, len(active) - 2 * half)
   counts = np.cumsum(np.pad(active, [(1, 0), (0, 0)]), axis=0, dtype=np.int32)
   counts = counts[2 * half + 1 :] - counts[:num_frames]
@@ -105,7 +106,7 @@ def _majority(
 
 
 class _Runs:
-  """Runs of active frames, which may go on from one part to the next."""
+  """Runs of active frames, which may extend from one part to the next."""
 
   def __init__(self, num_classes: int):
     self._was_active = np.zeros((1, num_classes), bool)
@@ -115,7 +116,7 @@ class _Runs:
   def add(
     self, scores: np.ndarray, times_s: np.ndarray, active: np.ndarray
   ) -> Iterator[tuple[int, float, float, float]]:
-    """Yields class, first and last frame's time, and score of runs that end here."""
+    """Yields class, times of the first and last frame, and score of runs that end."""
     before = np.concatenate([self._was_active, active[:-1]])[: len(active)]
     changed = active != before
     for class_index in np.flatnonzero(changed.any(axis=0) | active.any(axis=0)):

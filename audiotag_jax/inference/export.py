@@ -1,9 +1,9 @@
 """Trained models for other runtimes: StableHLO, TensorFlow's SavedModel and ONNX.
 
-An export holds weights, model and, if it takes waveforms, front-end. Its batch and its
-length are free; the length is at least a second: shorter clips are to be filled up.
-Its outputs are `scores` <float32>[batch, classes], in [0, 1], and `embedding`
-<float32>[batch, dim]. `export.json` beside it tells what the numbers are.
+An export holds weights, model and, if it takes waveforms, front-end. Its input has any
+batch size, and any length from a second on: shorter clips must be padded. Its outputs
+are `scores` <float32>[batch, classes], in [0, 1], and `embedding` <float32>[batch,
+dim]. `export.json` beside the export describes the inputs and the scores.
 """
 
 import contextlib
@@ -37,17 +37,17 @@ from audiotag_jax.inference.tagger import Tagger
 OUTPUTS = ("embedding", "scores")
 # Least length of an input, in seconds.
 MIN_S = 1.0
-# Where a StableHLO export and a SavedModel run.
+# Platforms that a StableHLO export and a SavedModel run on.
 PLATFORMS = ("cpu", "cuda", "tpu")
-# The StableHLO of TensorFlow 2.21, the oldest that the package takes.
+# StableHLO version of TensorFlow 2.21, the oldest release that the package supports.
 TENSORFLOW_STABLEHLO = "1.13.7"
-# JAX's primitives that call a function, and the parameter that holds it.
+# JAX's primitives that call a function, and the parameter that holds the function.
 CALLS = {
   "jit": "jaxpr",
   "custom_jvp_call": "call_jaxpr",
   "custom_vjp_call": "call_jaxpr",
 }
-# The newest operators that runtimes of 2023 and later know.
+# Newest operator set that runtimes of 2023 and later support.
 ONNX_OPSET = 18
 
 Outputs = dict[str, np.ndarray]
@@ -60,7 +60,7 @@ class Format(NamedTuple):
 
   Attributes:
     file: name of its file, or folder.
-    needs: the libraries that it takes beside JAX.
+    needs: the libraries that it needs beside JAX.
     write: writes a tagger's model for a kind of inputs to a path.
     load: loads a path in the format's own runtime.
   """
@@ -74,17 +74,17 @@ class Format(NamedTuple):
 def export(
   tagger: Tagger, directory: Path, formats: Sequence[str], inputs: str
 ) -> dict[str, Path]:
-  """Writes a model's exports, each of them whole, and their `export.json`.
+  """Writes a model's exports, each whole or not at all, and their `export.json`.
 
   Args:
     tagger: the trained model.
-    directory: where to; exports that are there are replaced.
+    directory: folder to write to; existing exports in it are replaced.
     formats: names of `FORMATS`.
     inputs: "waveform" <float32>[batch, samples], full scale at 1, at the model's rate;
       or "log_mel" <float32>[batch, frames, mels] in dB, of its front-end.
 
   Returns:
-    Where each format lies.
+    The path of each format's export.
 
   Raises:
     UserError: the model cannot take these inputs, or a format's library is not
@@ -140,7 +140,7 @@ def refusing(name: str) -> Iterator[None]:
 
 
 def _description(tagger: Tagger, inputs: str) -> dict[str, Any]:
-  """What a user of an export has to know of its input and its scores."""
+  """Describes an export's inputs and scores to its user."""
   description = {
     "inputs": inputs,
     "sample_rate_hz": tagger.sample_rate_hz,
@@ -151,13 +151,13 @@ def _description(tagger: Tagger, inputs: str) -> dict[str, Any]:
     "thresholds": [float(x) for x in tagger.thresholds],
   }
   if inputs == "log_mel":
-    # An export of waveforms does it itself.
+    # An export that takes waveforms normalises them itself.
     description["normalize"] = tagger.normalize
   return description
 
 
 def model_inputs(tagger: Tagger, waveform: np.ndarray, inputs: str) -> np.ndarray:
-  """What an export takes of a mono waveform <float32>[samples] at the model's rate."""
+  """Turns a mono waveform <float32>[samples] at the model's rate into export inputs."""
   if inputs == "waveform":
     return waveform
   waveform = waveforms.normalize(waveform, tagger.normalize)
@@ -181,7 +181,7 @@ def _input_spec(tagger: Tagger, inputs: str) -> jax.ShapeDtypeStruct:
 def _score(
   tagger: Tagger, variables: dict[str, Any], x: jax.Array
 ) -> dict[str, jax.Array]:
-  """The outputs for a batch of either kind of inputs.
+  """Returns the outputs for a batch of either kind of inputs.
 
   Args:
     tagger: the trained model.
@@ -196,7 +196,7 @@ def _score(
 
 
 def write_stablehlo(tagger: Tagger, inputs: str, path: Path) -> None:
-  """Writes what `jax.export.deserialize` reads; see `export`."""
+  """Writes a file that `jax.export.deserialize` reads; see `export`."""
   score = jax.jit(lambda x: _score(tagger, tagger.variables, x))
   exported = jax.export.export(score, platforms=PLATFORMS)(_input_spec(tagger, inputs))
   files.write_whole(path, lambda new: new.write_bytes(exported.serialize()))
@@ -265,9 +265,9 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
   import jax2onnx
 
   spec = _input_spec(tagger, inputs)
-  # jax2onnx replaces functions of Flax and jax.numpy while it traces, by ones that take
-  # fewer arguments, and cannot read jax 0.12's calls: it is given primitives alone, and
-  # none that no output needs.
+  # While jax2onnx traces, it replaces functions of Flax and jax.numpy by ones that take
+  # fewer arguments; and it cannot read jax 0.12's calls. So it gets only primitives,
+  # and of them only those that an output needs.
   with nn.intercept_methods(_by_matrix_products(tagger.front_end)):
     closed = jax.make_jaxpr(lambda x: _score(tagger, tagger.variables, x))(spec)
   needed = [True] * len(closed.jaxpr.outvars)
@@ -282,12 +282,12 @@ def write_onnx(tagger: Tagger, inputs: str, path: Path) -> None:
       input_names=[inputs],
       output_names=OUTPUTS,
     )
-  # As one file: jax2onnx itself would put the weights beside it.
+  # One file: jax2onnx itself would write the weights to another file.
   files.write_whole(path, lambda new: new.write_bytes(model.SerializeToString()))
 
 
 def _inlined(closed: core.ClosedJaxpr) -> Callable[..., list[jax.Array]]:
-  """Returns a jaxpr's function without calls, also in the bodies of its scans."""
+  """Returns a jaxpr as a function without calls, in the bodies of its scans too."""
 
   def run(*args: jax.Array) -> list[jax.Array]:
     values = dict(zip(closed.jaxpr.constvars, closed.consts))
@@ -342,7 +342,7 @@ def _as_in_jax_0_10(scan: core.JaxprEqn) -> types.SimpleNamespace:
 
 @contextlib.contextmanager
 def _mended_jax2onnx() -> Iterator[None]:
-  """Makes jax2onnx 0.13.0 read the scans of later JAX, and keep quiet about them."""
+  """Makes jax2onnx 0.13.0 read the scans of later JAX, and silences its warnings."""
   loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
   levels = [logger.level for logger in loggers]
   for logger in loggers:
@@ -367,7 +367,7 @@ def _mended_jax2onnx() -> Iterator[None]:
 def _by_matrix_products(front_end: mel.LogMelParams) -> Callable[..., jax.Array]:
   """Computes a model's log-mels without an FFT: see nn.intercept_methods.
 
-  jax2onnx has none of a batch of any size.
+  jax2onnx has no FFT for a batch of any size.
   """
   basis = np.fft.rfft(np.eye(front_end.fft_samples))
   real, imaginary = basis.real.astype(np.float32), basis.imag.astype(np.float32)

@@ -3,8 +3,8 @@
     python -m heareval.embeddings.runner audiotag_jax.inference.hear --model runs/crnn
 
 The kit takes models of PyTorch or TensorFlow: a `HearModel` is a PyTorch module around
-a Tagger, which computes in JAX. Its rates are four, so that a model of another rate
-is given audio of the next higher one and resamples it.
+a Tagger, which computes in JAX. The kit has four sample rates; a model of another rate
+gets audio of the next higher one, and the Tagger resamples it.
 """
 
 import numpy as np
@@ -17,11 +17,11 @@ SAMPLE_RATES_HZ = (16_000, 22_050, 44_100, 48_000)
 
 
 class HearModel(torch.nn.Module):
-  """A Tagger, as the kit wants a model.
+  """A Tagger in the form that the kit expects.
 
   Attributes:
     tagger: the Tagger.
-    sample_rate: rate of the audio it is to be given, in Hz.
+    sample_rate: rate of the audio that the model expects, in Hz.
     scene_embedding_size: length of a clip's embedding.
     timestamp_embedding_size: length of an embedding at a timestamp.
   """
@@ -41,7 +41,7 @@ def load_model(model_file_path: str = "") -> HearModel:
   """Loads a model directory, a run's workdir or a converted PANNs model.
 
   Raises:
-    UserError: it is none of these, or not given.
+    UserError: the path is not given, or is not a model.
   """
   if not model_file_path:
     raise UserError(
@@ -88,7 +88,7 @@ def get_timestamp_embeddings(
 
 
 def _waveforms(audio: torch.Tensor) -> np.ndarray:
-  """Raises `UserError` unless the audio is a batch of mono clips."""
+  """Returns the waveforms; raises `UserError` unless they are a batch of mono clips."""
   if audio.ndim != 2 or not audio.numel():
     raise UserError(
       f"audio must be [clips, samples], both at least one, not {list(audio.shape)}"

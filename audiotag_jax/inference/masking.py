@@ -1,9 +1,9 @@
 """Masks padding, so that a padded input gives the clip's own outputs.
 
-A program is compiled for each length of input, so that clips of many lengths share a
-few. What an input holds beyond its clip would reach the clip's outputs through layers
-that look beyond a frame: convolutions, recurrences and poolings over all frames. Each
-of them is shown zeros there, as beyond the end of an input, or told which frames count.
+A program is compiled for each length of input, so clips of many lengths share a few
+lengths. The padding behind a clip would reach the clip's outputs through layers that
+look beyond a frame: convolutions, recurrences and poolings over all frames. Each of
+these layers gets zeros there, as beyond the end of an input, or the frames that count.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import numpy as np
 
 from audiotag_jax.models.layers import BiGRU
 
-# Methods of the models: those that pool over all frames take the frames that count.
+# Methods of the models that pool over all frames, and take the frames that count.
 POOL_ALL = ("clip_outputs", "segment_outputs")
 POOL_NEIGHBOURS = ("pool",)
 
@@ -24,7 +24,7 @@ Interceptor = Callable[..., Any]
 
 
 def count_frames(model: nn.Module, variables: Any, num_samples: int) -> np.ndarray:
-  """Counts the frames of a clip at each layer that looks beyond one.
+  """Counts the frames of a clip at each layer that looks beyond a frame.
 
   Args:
     model: the model.
@@ -46,7 +46,7 @@ def count_frames(model: nn.Module, variables: Any, num_samples: int) -> np.ndarr
 
 
 def masked(counts: jax.Array) -> Interceptor:
-  """Shows a model's layers no more frames than `count_frames` has counted.
+  """Masks a model's frames beyond those that `count_frames` has counted.
 
   Args:
     counts: <int32>[layers].
@@ -59,11 +59,11 @@ def masked(counts: jax.Array) -> Interceptor:
 
 
 def _intercept(valid_frames: Callable[[jax.Array], jax.Array | None]) -> Interceptor:
-  """Calls layers with the frames that count.
+  """Calls layers with only the frames that count.
 
   Args:
-    valid_frames: maps what a layer is shown, <float>[batch, frames, …], to the frames
-      that count <bool>[frames]; or to None, where all do.
+    valid_frames: maps a layer's input <float>[batch, frames, …] to the frames that
+      count <bool>[frames], or to None if all count.
   """
 
   def intercept(next_fun: Callable, args: Any, kwargs: Any, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files and folders to tags or events, file by file."""
+"""Tags or events of files and folders, file by file."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from audiotag_jax.inference.events import Event, find_events
 from audiotag_jax.inference.tag_output import EVENT_FORMATS, Tagged
 from audiotag_jax.inference.tagger import Tagger
 
-# Endings of recordings in a folder: what libsndfile reads, and what often needs ffmpeg.
+# Endings of recordings in a folder: libsndfile's, and some that often need ffmpeg.
 AUDIO_ENDINGS = {
   *(f".{name.lower()}" for name in soundfile.available_formats()),
   *(".aif", ".aifc", ".oga", ".opus", ".aac", ".m4a", ".m4b", ".mp4", ".wma", ".amr"),
@@ -24,12 +24,12 @@ AUDIO_ENDINGS = {
 
 
 def find_files(paths: list[str]) -> list[Path]:
-  """Lists the files given and, in order, the audio files of the folders given.
+  """Lists the given files and, in order, the audio files of the given folders.
 
   Hidden files of folders, such as a Mac's `._x.wav`, are left out.
 
   Raises:
-    UserError: there are none.
+    UserError: the folders hold no audio files.
   """
   found = []
   for path in map(Path, paths):
@@ -55,15 +55,15 @@ class TagOptions:
   Attributes:
     format: a value of `tag_output.FORMATS`; those of `EVENT_FORMATS` give events, the
       others tags.
-    top_k: the number of tags, the highest ones; 0 for all from their thresholds on.
-    threshold: the score from which a class counts; None for the model's own ones or,
-      with `top_k`, for no threshold.
+    top_k: the number of highest tags; 0 for all tags that reach their thresholds.
+    threshold: the score from which a class counts; None for the model's own thresholds
+      or, with `top_k`, for no threshold.
     window_s: the length of a long file's windows.
-    hop_s: from one window to the next; None or 0 for `window_s`.
-    pool: "mean" or "max" over the windows.
+    hop_s: time from one window to the next; None or 0 for `window_s`.
+    pool: "mean" or "max" of the windows' scores.
     median_s: the length of the median filter of events.
     min_duration_s: the length of the shortest event.
-    plot: where a picture of the file is written; None or "" for no picture.
+    plot: path of a picture of the file; None or "" for no picture.
   """
 
   format: str = "table"
@@ -88,7 +88,7 @@ class FileTagger:
       self._thresholds = np.full_like(tagger.thresholds, options.threshold)
 
   def tag(self, path: Path, bar: tqdm) -> Tagged:
-    """Tags a file; a file that cannot be decoded has the reason instead."""
+    """Tags a file; if it cannot be decoded, returns the reason in place of tags."""
     stream = AudioStream(path, self._tagger.sample_rate_hz)
     try:
       events = tags = ()
@@ -97,7 +97,7 @@ class FileTagger:
       else:
         tags = self._tags(_watched(stream, bar))
       if self._options.plot:
-        # Imported here, for matplotlib takes as long to import as a file to tag.
+        # Imported here because matplotlib takes as long to import as a file to tag.
         from audiotag_jax.inference import timeline
 
         picture, read = Path(self._options.plot), lambda: _watched(stream, bar)
@@ -135,7 +135,7 @@ class FileTagger:
 
 
 def _watched(stream: AudioStream, bar: tqdm) -> Iterator[np.ndarray]:
-  """Yields a stream's blocks, and shows how far it is."""
+  """Yields a stream's blocks, and shows the progress."""
   for block in stream:
     bar.set_postfix_str(f"{stream.duration_s:.0f} s of {stream.path.name}")
     yield block

@@ -1,4 +1,4 @@
-"""Tags and events of files as text, in each format, and where the text goes."""
+"""Tags and events of files as text in each format, and the output of the text."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from audiotag_jax.inference.events import Event
 
 FORMATS = ("table", "json", "jsonl", "csv", "audacity", "dcase")
 EVENT_FORMATS = ("audacity", "dcase")
-# The formats that a second run continues.
+# Formats whose output a second run continues.
 APPENDED_FORMATS = ("jsonl", "csv", "dcase")
 CSV_FIELDS = ("file", "duration_s", "label", "score", "error")
 # https://dcase.community: tab-separated, in spite of the name.
@@ -27,11 +27,11 @@ class Tagged(NamedTuple):
   """The tags or events of a file.
 
   Attributes:
-    file: its path, as given or found in a folder that was given.
-    duration_s: its length.
+    file: the file's path, as given or as found in a given folder.
+    duration_s: the file's length.
     tags: names and scores, highest first.
-    events: by start.
-    error: why it was not tagged, if it was not.
+    events: names and events, by start.
+    error: the reason why the file was not tagged; empty if it was.
   """
 
   file: str
@@ -42,7 +42,7 @@ class Tagged(NamedTuple):
 
 
 def as_json(tagged: Tagged) -> dict[str, Any]:
-  """A file's row in jsonl and json."""
+  """Returns a file's row in jsonl and json."""
   if tagged.error:
     return {"file": tagged.file, "error": tagged.error}
   return {
@@ -55,7 +55,7 @@ def as_json(tagged: Tagged) -> dict[str, Any]:
 
 
 def as_table(tagged: Tagged) -> str:
-  """A file's tags for a person to read; empty for an error, which goes to stderr."""
+  """Returns a file's tags for a person; "" for an error, which goes to stderr."""
   if tagged.error:
     return ""
   lines = [f"{tagged.file} ({tagged.duration_s:.2f} s)"]
@@ -68,7 +68,7 @@ def as_table(tagged: Tagged) -> str:
 
 
 def as_csv(tagged: Tagged) -> str:
-  """A row for each tag, or one without."""
+  """Returns one row per tag, or one row without a tag."""
   duration_s = "" if tagged.error else f"{tagged.duration_s:.4f}"
   tags = [(label, f"{score:.6f}") for label, score in tagged.tags] or [("", "")]
   rows = [(tagged.file, duration_s, *tag, tagged.error) for tag in tags]
@@ -76,7 +76,7 @@ def as_csv(tagged: Tagged) -> str:
 
 
 def as_dcase(tagged: Tagged) -> str:
-  """One row per event.
+  """Returns one row per event.
 
   A file without events has an empty row, as in DESED; a failed file has no row.
   """
@@ -90,7 +90,7 @@ def as_dcase(tagged: Tagged) -> str:
 
 
 def as_audacity(tagged: Tagged) -> str:
-  """A label track, as Audacity imports it."""
+  """Returns a label track, as Audacity imports it."""
   return "".join(
     f"{event.start_s:.6f}\t{_end_s(event, tagged):.6f}\t{label}\n"
     for label, event in tagged.events
@@ -98,7 +98,7 @@ def as_audacity(tagged: Tagged) -> str:
 
 
 def _end_s(event: Event, tagged: Tagged) -> float:
-  """The last frame may go beyond the end of the recording."""
+  """Returns an event's end; its last frame may reach beyond the recording's end."""
   return min(event.end_s, tagged.duration_s)
 
 
@@ -119,7 +119,7 @@ HEADERS = {"csv": _csv([CSV_FIELDS]), "dcase": _csv([DCASE_FIELDS], "\t")}
 
 
 def read_done(output: Path, file_format: str) -> dict[str, bool]:
-  """The files that an earlier run's output has, and whether they were tagged.
+  """Returns the files in an earlier run's output, and whether each was tagged.
 
   A line that the earlier run did not finish is cut off.
 
@@ -132,7 +132,7 @@ def read_done(output: Path, file_format: str) -> dict[str, bool]:
     done = _parse(finished.decode(), file_format) if data else {}
   except (ValueError, KeyError, TypeError, csv.Error) as error:
     raise UserError(
-      f"{output} is there and is no --format={file_format}: give another --output"
+      f"{output} exists and is not in --format={file_format}: give another --output"
     ) from error
   if len(finished) < len(data):
     os.truncate(output, len(finished))
@@ -154,12 +154,12 @@ def _parse(text: str, file_format: str) -> dict[str, bool]:
 
 
 class Output:
-  """Where the results go, as they come."""
+  """Writes results, as they come, to standard output, a file or a folder."""
 
   def __init__(
     self, file_format: str, output: str | None, paths: list[str], found: list[Path]
   ):
-    """Looks at what an earlier run has written.
+    """Reads what an earlier run has written.
 
     Args:
       file_format: a value of `FORMATS`.
@@ -168,7 +168,7 @@ class Output:
       found: the files that will be tagged.
 
     Raises:
-      UserError: `output` does not fit.
+      UserError: `output` does not fit the format and the files.
     """
     self._format, self._path = file_format, Path(output) if output else None
     several = len(found) > 1 or any(map(os.path.isdir, paths))
@@ -177,8 +177,8 @@ class Output:
       raise UserError(f"--output={self._path} is a folder: give a file")
     if self._is_folder and not self._path:
       raise UserError(
-        f"--format=audacity of {len(found)} files: give --output=FOLDER, a label track "
-        "for each goes there"
+        f"--format=audacity of {len(found)} files needs --output=FOLDER, for a label "
+        "track of each file"
       )
     self._root = os.path.commonpath([path.absolute().parent for path in found])
     self._rows: list[dict[str, Any]] = []
@@ -204,7 +204,7 @@ class Output:
       self._write(AS_TEXT[self._format](tagged))
 
   def finish(self) -> None:
-    """Writes what is written in one piece."""
+    """Writes the formats that are written in one piece."""
     if self._format == "json":
       text = json.dumps(self._rows, indent=2, ensure_ascii=False) + "\n"
       self._lines.append(text)
@@ -218,14 +218,14 @@ class Output:
     if not self._path:
       tqdm.write(text, end="")
     elif self._format in APPENDED_FORMATS:
-      # In one piece, so that an interrupted run leaves no half of it.
+      # One write, so that an interrupted run does not leave half of the text.
       with self._path.open("ab", buffering=0) as file:
         file.write(text.encode())
     else:
       self._lines.append(text)
 
   def _track(self, file: str) -> Path:
-    """Where a file's label track goes."""
+    """Returns the path of a file's label track."""
     if not self._is_folder:
       return self._path
     return self._path / f"{os.path.relpath(file, self._root)}.txt"

@@ -16,14 +16,15 @@ from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.inference import cpu_convs, masking
-from audiotag_jax.models.create import create_described_model
+from audiotag_jax.models.create import create_from_description
 
-# The longest clips that a program takes, one each.
+# Length of the longest clip that each compiled program takes.
 LENGTHS_S = (1.0, 3.0, 10.0, 30.0)
-# What a window of a longer recording has of its neighbours on either side, where its
-# frames' scores are not taken from it.
+# Frames this close to an edge of a window inside a recording are discarded; the
+# neighbouring window scores them.
 CONTEXT_S = 1.0
-# Where a model scores no frames, windows of the shortest length do, this far apart.
+# Distance of the windows, of the shortest length, that stand in for the frames of a
+# model without its own.
 FRAME_HOP_S = 0.5
 
 
@@ -40,10 +41,10 @@ class Frames(NamedTuple):
 
 
 class Scores(NamedTuple):
-  """What a model says of a window.
+  """A model's outputs for a window.
 
   Attributes:
-    start_s: where the window starts.
+    start_s: start of the window.
     scores: <float32>[classes].
     embedding: <float32>[dim].
   """
@@ -56,32 +57,31 @@ class Scores(NamedTuple):
 class Tagger:
   """A trained model with its front-end, classes and thresholds.
 
-  A recording of up to 30 s is one input, as in PANNs' own inference; a longer one is
-  windows of 30 s side by side, the last of which ends where the recording does, and
-  its scores are the mean of theirs. What is one input is normalised as a clip is in
-  training.
+  A recording of up to 30 s is one input, as in PANNs' own inference. A longer one is
+  cut into adjacent windows of 30 s, the last of which ends with the recording; its
+  scores are the mean of the windows'. Each input is normalised like a clip in training.
 
   Programs are compiled for inputs of up to 1, 3, 10 and 30 s, when first needed. The
-  scores are those of the input alone: see `masking`. Shorter ones than the model's
-  poolings need, a third of a second for CNN14, are padded with zeros.
+  scores do not depend on the program's padding: see `masking`. Inputs shorter than the
+  model's poolings need, a third of a second for CNN14, are padded with zeros.
 
   Attributes:
     model: the Flax module.
     variables: its `params` and `batch_stats`.
     front_end: the log-mel that it was trained with.
-    normalize: how clips are scaled before it: "peak" or "none".
+    normalize: scaling of clips before the front-end: "peak" or "none".
     class_names: names of the classes, in the order of the scores.
     threshold: the score from which a class counts as present, the same for all: tuned
       on val, or 0.5.
-    thresholds: <float32>[classes], that score for each class.
+    thresholds: <float32>[classes], the score from which each class counts as present.
   """
 
   def __init__(
     self, description: model_directory.ModelDescription, variables: dict[str, Any]
   ):
-    """Takes what `checkpoint.load_model` returns; see `load`."""
+    """Takes what `model_directory.load_model` returns; see `load`."""
     self.front_end = LogMelParams(**description.front_end)
-    self.model = create_described_model(description)
+    self.model = create_from_description(description)
     self.variables = jax.device_put(
       {key: variables[key] for key in ("params", "batch_stats")}
     )
@@ -101,15 +101,15 @@ class Tagger:
     """Loads a model directory, or the one in a run's workdir.
 
     Raises:
-      UserError: there is no model, or it is not of this version of the code.
+      UserError: the model is missing, or belongs to another version of the code.
     """
     path = Path(path)
     is_model = (path / workdir_lib.DESCRIPTION).exists()
     if not is_model and (path / workdir_lib.CONFIG).exists():
       if not (path / workdir_lib.MODEL).exists():
         raise UserError(
-          f"{path} is a run without a model yet: it is written when the run is "
-          "evaluated, with --mode=evaluate or at the end of training"
+          f"{path} is a run without a model yet: the model is written when the run "
+          "is evaluated, with --mode=evaluate or at the end of training"
         )
       path = path / workdir_lib.MODEL
     return cls(*model_directory.load_model(path))
@@ -121,14 +121,14 @@ class Tagger:
 
   @functools.cached_property
   def has_frames(self) -> bool:
-    """Whether the model itself scores frames."""
+    """True if the model itself scores frames."""
     second = np.zeros((1, self.sample_rate_hz), np.float32)
     apply = functools.partial(self.model.apply, train=False)
     return "framewise" in jax.eval_shape(apply, self.variables, second)
 
   @property
   def frame_hop_s(self) -> float:
-    """From one frame's centre to the next one's, in `frames`."""
+    """Time from one frame's centre to the next one's, in `frames`."""
     hop = self.front_end.hop_samples / self.sample_rate_hz
     return hop if self.has_frames else FRAME_HOP_S
 
@@ -143,14 +143,14 @@ class Tagger:
       <float32>[classes], in [0, 1].
 
     Raises:
-      UserError: the waveform is empty, not finite or of no type or shape known.
+      UserError: the waveform is empty, not finite or of an unknown type or shape.
     """
     return self._mean(waveform, sample_rate_hz).scores
 
   def tag_batch(self, clips: Iterable[np.ndarray], sample_rate_hz: float) -> np.ndarray:
     """Scores recordings of any lengths <float32>[clips, classes]; see `tag`.
 
-    A program takes one clip: on a CPU, several at once are no faster.
+    A program takes one clip, because on a CPU several at once are not faster.
     """
     rows = [self.tag(clip, sample_rate_hz) for clip in clips]
     return np.stack(rows) if rows else np.zeros((0, len(self.class_names)), np.float32)
@@ -163,10 +163,10 @@ class Tagger:
     """Scores a recording over time; see `tag`.
 
     Returns:
-      <float32>[frames, classes], `frame_hop_s` apart. Where the architecture scores
-      frames (CRNN, PANNs' DecisionLevel), they are those of the front-end. Elsewhere
-      they are 0.5 s long, and a frame's scores are those of the second around it, which
-      at the ends is the first or the last second.
+      <float32>[frames, classes], `frame_hop_s` apart. If the architecture scores frames
+      (CRNN, PANNs' DecisionLevel), the frames are the front-end's. Otherwise frames are
+      0.5 s long and have the scores of the second around them; at the ends, of the
+      first or the last second.
     """
     mono = waveforms.to_mono(waveform, sample_rate_hz, self.sample_rate_hz)
     return _concatenate(self.score_frames([mono]))
@@ -188,8 +188,8 @@ class Tagger:
     Args:
       blocks: the recording <float32>[samples] at the model's rate, block by block.
       window_s: length of the windows, at most 30 s.
-      hop_s: from one window's start to the next one's; the last one ends where the
-        recording does.
+      hop_s: time from one window's start to the next one's; the last window ends with
+        the recording.
     """
     window, hop = self._samples(window_s), self._samples(hop_s)
     if not (0 < hop <= window <= self._samples(LENGTHS_S[-1])):
@@ -223,14 +223,14 @@ class Tagger:
     return {"scores": nn.sigmoid(outputs.pop("logits")), **outputs}
 
   def _run(self, clip: np.ndarray) -> dict[str, np.ndarray]:
-    """The model's outputs for a clip, by the program for its length."""
+    """Returns the model's outputs for a clip, from the program for its length."""
     half = self.front_end.fft_samples // 2
     num_samples = max(len(clip), self.model.min_samples, half + 1)
     lengths = map(self._samples, LENGTHS_S)
     length = next(length for length in lengths if length >= num_samples)
     x = np.zeros(length + half, np.float32)
     x[: len(clip)] = clip
-    # The front-end reflects a clip at its end, and its last frames see that.
+    # The front-end's last frames include the clip's reflection at its end.
     end = x[num_samples - half - 1 : num_samples - 1]
     x[num_samples : num_samples + half] = end[::-1]
     counts = self._count_frames(num_samples)
@@ -249,13 +249,13 @@ class Tagger:
 
     Args:
       blocks: see `score_windows`.
-      key: "framewise", for the model's own frames; another output is that of windows
-        around frames of `FRAME_HOP_S`.
+      key: the output. "framewise" comes from the model's own frames; others come from
+        windows around frames of `FRAME_HOP_S`.
     """
     outputs, frame = self._own_frames, self.front_end.hop_samples
     if key != "framewise":
       outputs, frame = self._sliding_windows, self._samples(FRAME_HOP_S)
-    # In frames.
+    # Lengths and positions in frames.
     centre = 0 if key == "framewise" else 0.5
     context = self._samples(CONTEXT_S) // frame
     longest = self._samples(LENGTHS_S[-1]) // frame
@@ -275,7 +275,7 @@ class Tagger:
     return self._run(clip)[key][: self.front_end.num_frames(len(clip))][wanted]
 
   def _sliding_windows(self, clip: np.ndarray, wanted: slice, key: str) -> np.ndarray:
-    """An output of windows of the shortest length around each of the wanted frames."""
+    """Computes an output for a shortest window around each of the wanted frames."""
     window, frame = self._samples(LENGTHS_S[0]), self._samples(FRAME_HOP_S)
     num_frames = max(1, round(len(clip) / frame))
     centres = frame // 2 + frame * np.arange(num_frames)[wanted]

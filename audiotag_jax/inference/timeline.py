@@ -14,10 +14,10 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.inference.tagger import Tagger
 
-# More columns than these a picture does not show.
+# Largest number of columns in a picture.
 MAX_COLUMNS = 2048
 MAX_TAGS = 12
-# The log-mel is computed in parts of this many frames; its colours span this range.
+# Frames of each part in which the log-mel is computed, and the range of its colours.
 PART_FRAMES = 2048
 RANGE_DB = 80.0
 
@@ -26,14 +26,14 @@ class Columns:
   """The largest values over time, in a bounded number of columns."""
 
   def __init__(self, step_s: float):
-    """Takes the time from one row of what is added to the next one."""
+    """Takes the time from one added row to the next one."""
     self._step_s = step_s
     self._rows_per_column = 1
     self._num_rows = 0
     self._columns = np.zeros((0, 0), np.float32)
 
   def add(self, values: np.ndarray) -> None:
-    """Adds rows <float32>[rows, values] that follow those before."""
+    """Adds rows <float32>[rows, values] that follow the rows before."""
     index = self._num_rows + np.arange(len(values))
     self._num_rows += len(values)
     while -(-self._num_rows // self._rows_per_column) > MAX_COLUMNS:
@@ -41,7 +41,7 @@ class Columns:
       self._columns = _largest(self._columns, np.arange(len(self._columns)) // 2)
     index //= self._rows_per_column
     new = _largest(values, index - index[0])
-    if len(self._columns) > index[0]:  # it is not full yet
+    if len(self._columns) > index[0]:  # the last column is not full yet
       new[0] = np.maximum(new[0], self._columns[-1])
     old = self._columns[: index[0]]
     self._columns = np.concatenate([old, new]) if len(old) else new
@@ -53,12 +53,12 @@ class Columns:
 
   @property
   def end_s(self) -> float:
-    """Where the last column ends, which may be beyond the last row."""
+    """End of the last column, which may be later than the last row's."""
     return len(self._columns) * self._rows_per_column * self._step_s
 
 
 def _largest(values: np.ndarray, index: np.ndarray) -> np.ndarray:
-  """The largest of the rows with each index, of indices ascending by 0 or 1."""
+  """Returns the maximum of the rows of each index; indices ascend by 0 or 1."""
   if not len(values):
     return values
   return np.maximum.reduceat(values, np.flatnonzero(np.diff(index, prepend=-1)))
@@ -88,10 +88,12 @@ def log_mels(
 
 
 def check_ending(path: Path) -> None:
-  """Raises `UserError` if a picture cannot be of the format of its ending."""
+  """Raises `UserError` if the ending of a path is not a format of pictures."""
   known = FigureCanvasBase.get_supported_filetypes()
   if path.suffix.lower().lstrip(".") not in known:
-    raise UserError(f"{path} is to be a picture: give it an ending, such as .png")
+    raise UserError(
+      f"{path} does not end like a picture: give it an ending, such as .png"
+    )
 
 
 def plot(
@@ -101,9 +103,10 @@ def plot(
 
   Args:
     path: the picture.
-    title: what the recording is called.
-    read: begins the recording anew: blocks <float32>[samples] at the tagger's rate.
-    tagger: what says which tags are active.
+    title: name of the recording.
+    read: reads the recording from its start: blocks <float32>[samples] at the tagger's
+      rate.
+    tagger: scores the activity of the tags.
   """
   params = tagger.front_end
   num_samples = 0
@@ -137,12 +140,12 @@ def draw(
 
   Args:
     path: the picture, in the format of its ending: see `check_ending`.
-    title: what the recording is called.
-    log_mel: its log-mel.
+    title: name of the recording.
+    log_mel: the recording's log-mel.
     activity: scores of the classes.
     class_names: names of the classes.
     params: the front-end's parameters.
-    duration_s: where the time axis ends.
+    duration_s: end of the time axis.
   """
   peaks = activity.values.max(axis=0)
   shown = np.argsort(-peaks, kind="stable")[:MAX_TAGS]
@@ -187,7 +190,7 @@ def draw(
 
 
 def _centre_hz(params: mel.LogMelParams, band: int) -> float:
-  """The frequency where a band's weight is largest."""
+  """Returns the frequency at which a band's weight is largest."""
   bin_hz = params.sample_rate_hz / params.fft_samples
   return float(mel.mel_matrix(params)[:, band].argmax() * bin_hz)
 

@@ -1,4 +1,4 @@
-"""From a config to a model."""
+"""Creates models, from a config or from a model directory's description."""
 
 import dataclasses
 from functools import partial
@@ -54,10 +54,10 @@ def panns_fields(section: ml_collections.ConfigDict) -> dict[str, Any]:
   return {key: value for key, value in section.items() if value or key not in WIDTHS}
 
 
-def described_fields(model: nn.Module) -> dict[str, Any]:
-  """Returns a model's fields for its description, as JSON has them.
+def model_fields(model: nn.Module) -> dict[str, Any]:
+  """Returns a model's fields for its description, in the types of JSON.
 
-  Those of them that are described elsewhere, or are no part of a model, are left out.
+  Fields that are described elsewhere, or do not belong to a model, are left out.
   """
   elsewhere = {
     *("num_classes", "front_end", "spec_augment", "freeze_norm"),
@@ -71,7 +71,7 @@ def described_fields(model: nn.Module) -> dict[str, Any]:
   }
 
 
-def create_described_model(description: ModelDescription) -> nn.Module:
+def create_from_description(description: ModelDescription) -> nn.Module:
   """Returns the module that a model directory describes.
 
   Raises:

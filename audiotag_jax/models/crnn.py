@@ -18,20 +18,20 @@ class CRNN(nn.Module):
 
   Attributes:
     num_classes: number of classes.
-    front_end: the log-mel that it computes of waveforms.
+    front_end: parameters of the log-mel that it computes from waveforms.
     filters: filters of each convolution block.
     time_pooling: max-pooling over time of each block; frames beyond a whole pool
       are dropped.
     mel_pooling: max-pooling over frequency of each block.
     kernel_size: side of the square kernels.
     gru_units: units of each bidirectional GRU layer, in one direction.
-    pooling: how frames become a clip: see `layers.pool_frames`.
+    pooling: pooling of frames to the clip: see `layers.pool_frames`.
     conv_dropout: share of activations dropped after each block.
     dropout: share of activations dropped before the classifier.
     spec_augment: the stripes of the log-mel that training drops, if any.
     freeze_norm: whether BatchNorm's statistics stay as they are in training.
     axis_name: axis that BatchNorm's statistics are averaged over in training.
-    dtype: type that is computed in; parameters and logits are float32.
+    dtype: type of the computation; parameters and logits are float32.
   """
 
   num_classes: int
@@ -51,7 +51,7 @@ class CRNN(nn.Module):
 
   @property
   def min_samples(self) -> int:
-    """Shorter waveforms are padded with zeros, for the poolings to leave a segment."""
+    """Least length of a waveform, which leaves a segment; shorter ones are padded."""
     return (math.prod(self.time_pooling) - 1) * self.front_end.hop_samples
 
   @nn.compact
@@ -114,7 +114,7 @@ class CRNN(nn.Module):
   ) -> dict[str, jax.Array]:
     """Scores segments <float32>[batch, segments, features], then the clip.
 
-    Of the segments only those count where `valid` <bool>[segments] is true, if given.
+    If `valid` <bool>[segments] is given, only the segments where it is true count.
     """
     embedding = layers.frames_mean(x, valid)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -19,7 +19,7 @@ class BiGRU(nn.Module):
 
   Attributes:
     units: units of each direction.
-    dtype: type that is computed in.
+    dtype: type of the computation.
   """
 
   units: int
@@ -99,7 +99,7 @@ def clip(x: jax.Array, low: float, high: float) -> jax.Array:
 def repeat_segments(
   x: jax.Array, num_frames: int, ratio: int, valid: jax.Array | None = None
 ) -> jax.Array:
-  """Gives each segment's values to its frames, the last one's to those left over.
+  """Repeats each segment's values for its frames, the last one's for leftover frames.
 
   Args:
     x: <float>[batch, segments, features].
@@ -115,10 +115,10 @@ def repeat_segments(
 
 
 def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
-  """Max-pools <float>[batch, frames, mels, channels] in windows side by side.
+  """Max-pools <float>[batch, frames, mels, channels] in adjacent windows.
 
-  Equal to nn.max_pool with strides as the window and padding "VALID", in value and in
-  gradient.
+  Values and gradients equal those of nn.max_pool with strides equal to the window and
+  padding "VALID".
   """
   batch, frames, mels, channels = x.shape
   frames, mels = frames // window[0], mels // window[1]
@@ -132,8 +132,8 @@ def largest_cell(windows: jax.Array, window: tuple[int, int]) -> jax.Array:
   """Takes the largest cell of each window; the first of equal ones gets the gradient.
 
   The gradient chooses the cell by its stored index. JAX's own gradient of a maximum
-  compares cells with the maximum; XLA may compute the cells a second time for it, round
-  them otherwise, and find none that is equal, so that their gradient is lost.
+  compares cells with the maximum. For this comparison, XLA may compute the cells again
+  and round them differently: then no cell equals the maximum, and the gradient is lost.
 
   Args:
     windows: <float>[batch, frames, height, mels, width, channels].
@@ -201,12 +201,12 @@ def drop_stripes(
 ) -> jax.Array:
   """Sets stripes along an axis of each example to zero.
 
-  As in torchlibrosa: a stripe is 0 to `width` - 1 wide, and stripes may overlap.
+  As in torchlibrosa, a stripe is 0 to `width` - 1 wide, and stripes may overlap.
 
   Args:
     key: a JAX random key.
     x: <float>[batch, …].
-    axis: axis that the stripes lie along.
+    axis: the axis along which a stripe has its width.
     num_stripes: stripes of each example.
     width: bound of a stripe's width.
 
@@ -242,7 +242,7 @@ def pool_frames(
     logits: <float32>[batch, frames, classes].
     pooling: "mean" (equal weights), "linear_softmax" (weights p), "attention"
       (weights softmax(attention) over frames) or "max".
-    attention: <float32>[batch, frames, classes], for "attention" alone.
+    attention: <float32>[batch, frames, classes], only for "attention".
     valid: <bool>[frames], the frames that count; all if None.
 
   Returns:

@@ -12,7 +12,7 @@ from audiotag_jax.models.panns_waveform import DaiNet, LeeNet
 from audiotag_jax.models.panns_wavegram import WavegramCnn
 from audiotag_jax.panns import architectures
 
-# By family.
+# Modules by family.
 MODULES = {
   "cnn": Cnn,
   "resnet": ResNet,

@@ -16,19 +16,19 @@ from audiotag_jax.models.panns_layers import (
   kernel_init,
 )
 
-# Bound of the attention's logits before its softmax, in the reference.
+# Bound of the attention's logits before the softmax, as in the reference.
 MAX_ATTENTION = 10.0
 
 
 class Cnn(PannsModel, kw_only=True):
-  """Blocks of convolutions, each but CNN14's last with a pooling by two.
+  """Blocks of convolutions; a pooling by two follows each, except CNN14's last.
 
   Attributes:
     filters: filters of each block.
     kernel_size: side of the square kernels.
     convs_per_block: convolutions of each block.
-    pooling: "clip", where features are pooled and the clip is classified, or how
-      segments' probabilities are pooled (decision level): "max", "mean", "attention".
+    pooling: "clip" pools features and classifies the clip; "max", "mean" and
+      "attention" pool the segments' probabilities (decision level).
   """
 
   filters: Sequence[int]
@@ -38,12 +38,12 @@ class Cnn(PannsModel, kw_only=True):
 
   @property
   def num_poolings(self) -> int:
-    """Poolings by two: the sixth block has none."""
+    """Number of poolings by two; the sixth block has no pooling."""
     return min(len(self.filters), 5)
 
   @property
   def min_frames(self) -> int:
-    """Frames of a log-mel that the poolings need."""
+    """Least number of frames of a log-mel that the poolings need."""
     return 2**self.num_poolings
 
   @nn.compact
@@ -57,7 +57,7 @@ class Cnn(PannsModel, kw_only=True):
 
     Returns:
       `logits` <float32>[batch, classes] and `embedding` <float32>[batch, dim];
-      at decision level `framewise` <float32>[batch, frames, classes] as well,
+      at decision level also `framewise` <float32>[batch, frames, classes],
       probabilities.
     """
     ops = self.ops(train)
@@ -81,7 +81,7 @@ class Cnn(PannsModel, kw_only=True):
   ) -> dict[str, jax.Array]:
     """Scores segments <float>[batch, segments, mels, features], then the clip.
 
-    Of the segments only those count where `valid` <bool>[segments] is true, if given.
+    If `valid` <bool>[segments] is given, only the segments where it is true count.
     The reference has no embedding at decision level; ours is the segments' mean.
     """
     x = layers.at_least_float32(x).mean(axis=2)
@@ -114,7 +114,7 @@ class AttentionHead(nn.Module):
     """Maps <float32>[batch, segments, features] to two [batch, segments, classes]."""
     conv = partial(nn.Conv, self.num_classes, (1,), kernel_init=kernel_init)
     attention = conv(name="att")(x)
-    # In the reference's state_dict, yet never applied there.
+    # The reference's state_dict has this norm, but the reference never applies it.
     self.ops.norm(use_running_average=True, name="bn_att")(attention)
     attention = layers.clip(attention, -MAX_ATTENTION, MAX_ATTENTION)
     return conv(name="cla")(x), attention

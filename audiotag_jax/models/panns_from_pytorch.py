@@ -1,4 +1,4 @@
-"""A PANNs file for PyTorch becomes a model directory."""
+"""Converts a PANNs file for PyTorch to a model directory."""
 
 import dataclasses
 import hashlib
@@ -13,11 +13,11 @@ from audiotag_jax import files, model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.models import panns
-from audiotag_jax.models.create import described_fields
+from audiotag_jax.models.create import model_fields
 from audiotag_jax.panns import class_names, convert, fixed, pytorch_file, tables
 
-# Differences of the fixed matrices up to here are rounding: they are at most 1, and
-# float32 has 24 bits.
+# Largest difference of fixed matrices that counts as rounding: their values are at most
+# 1, and float32 has 24 bits.
 ROUNDING = 1e-6
 
 
@@ -32,16 +32,16 @@ def convert_file(
   """Converts a file to a model directory; returns its description.
 
   Args:
-    path: PANNs' file.
-    output: where to.
+    path: the PANNs file.
+    output: the model directory to write.
     model: the architecture; recognised if not given.
-    class_names_file: a file with the names of the classes, one a line, or a model
+    class_names_file: a file with the names of the classes, one per line, or a model
       directory that has the same classes; AudioSet's if not given.
-    overwrite: whether to replace a model directory that is there.
+    overwrite: whether to replace an existing model directory.
 
   Raises:
-    UserError: the file is not of PANNs or not of `model`, or something is at
-      `output`. Then nothing is written.
+    UserError: the file is not a PANNs file or not of `model`, or `output` exists and
+      may not be overwritten. Nothing is written then.
   """
   files.check_output(output, overwrite)
   if not path.is_file():
@@ -64,7 +64,7 @@ def convert_file(
   _keep_what_differs(rest, created.front_end)
   description = model_directory.ModelDescription(
     architecture=name,
-    fields=described_fields(created),
+    fields=model_fields(created),
     front_end=dataclasses.asdict(created.front_end),
     class_names=names,
     source={"file": path.name, "sha256": _sha256(path)},
@@ -80,7 +80,7 @@ def choose_architecture(shapes: convert.Shapes, model: str | None, path: Path) -
   """Returns the architecture of a state_dict: the given one, or the recognised one.
 
   Args:
-    shapes: the state_dict's.
+    shapes: shapes of the state_dict's entries.
     model: the architecture that the user gives, if any.
     path: the file, whose name tells architectures of the same shapes apart.
 
@@ -96,7 +96,7 @@ def choose_architecture(shapes: convert.Shapes, model: str | None, path: Path) -
   chosen = max(named, key=len, default=names[0])
   if len(names) > 1 and not named:
     logging.warning(
-      "%s could be of %s: taken for %s, as --model was not given.",
+      "%s fits %s: taken for %s, because --model was not given.",
       path,
       " or ".join(names),
       chosen,
@@ -108,14 +108,14 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   """Returns the classes' names: from a file, from a model directory, or AudioSet's.
 
   Raises:
-    UserError: the names are not as many as the classes.
+    UserError: there is not exactly one name per class.
   """
   if not path:
     names = class_names.audioset_class_names()
     if len(names) != num_classes:
       raise UserError(
         f"the model has {num_classes} classes, not AudioSet's {len(names)}: give "
-        "their names with --class_names=FILE, one a line"
+        "their names with --class_names=FILE, one per line"
       )
     return names
   if (Path(path) / "model.json").is_file():
@@ -140,7 +140,7 @@ def _drain(state_dict: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
 def _keep_what_differs(
   rest: dict[str, np.ndarray], front_end: mel.LogMelParams
 ) -> None:
-  """Drops from `rest` the fixed matrices that are ours, and reports the others."""
+  """Drops fixed matrices that equal ours from `rest`, and reports the others."""
   ours = fixed.matrices(front_end.fft_samples, mel.mel_matrix(front_end))
   different = fixed.differences(rest, ours)
   for key in ours.keys() - different.keys():

@@ -1,8 +1,8 @@
-"""What the PANNs architectures share: fields, input, blocks, pooling and head.
+"""Parts that the PANNs architectures share: fields, input, blocks, pooling, head.
 
 Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
-Recognition" (2020). Names of layers are those of the authors' PyTorch state_dicts
-where they have names there; `audiotag_jax/panns/tables.py` has the mapping.
+Recognition" (2020). Layers that have a name in the authors' PyTorch state_dicts have
+the same name here; `audiotag_jax/panns/tables.py` has the mapping.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.models import layers
 
-# What the reference draws its kernels from; its biases start at zero.
+# Initial distribution of the reference's kernels; the reference's biases start at zero.
 kernel_init = nn.initializers.xavier_uniform()
 dense = partial(nn.Dense, kernel_init=kernel_init)
 
 
 class Ops(NamedTuple):
-  """Layers with what they have in common filled in.
+  """Layers with their common arguments filled in.
 
   Attributes:
-    conv: a convolution without bias, of a kernel size and a padding.
+    conv: a convolution without bias; takes filters, kernel size and padding.
     norm: a BatchNorm.
-    drop: a dropout of a rate.
+    drop: a dropout; takes its rate.
   """
 
   conv: partial
@@ -37,19 +37,19 @@ class Ops(NamedTuple):
 
 
 class PannsModel(nn.Module):
-  """The fields that all PANNs architectures have, and the steps that most share.
+  """The fields of all PANNs architectures, and the steps that most of them share.
 
   Attributes:
     num_classes: number of classes.
-    front_end: the log-mel that the weights are for; of a model that takes waveforms
-      alone, only the sample rate counts.
+    front_end: parameters of the log-mel that the weights expect; a model without a
+      log-mel uses only the sample rate.
     embedding_dim: units of `fc1`.
     conv_dropout: share of activations dropped after each convolution block.
     dropout: share of activations dropped before and after `fc1`.
     spec_augment: the stripes of the log-mel that training drops, if any.
     freeze_norm: whether BatchNorm's statistics stay as they are in training.
     axis_name: axis that BatchNorm's statistics are averaged over in training.
-    dtype: type that is computed in; parameters, the head and logits are float32.
+    dtype: type of the computation; parameters, the head and logits are float32.
   """
 
   num_classes: int
@@ -64,12 +64,12 @@ class PannsModel(nn.Module):
 
   @property
   def min_frames(self) -> int:
-    """Frames of a log-mel that the poolings need: five by two."""
+    """Least number of frames of a log-mel that five poolings by two need."""
     return 2**5
 
   @property
   def min_samples(self) -> int:
-    """Shorter waveforms are padded with zeros."""
+    """Least length of a waveform; shorter ones are padded with zeros."""
     return (self.min_frames - 1) * self.front_end.hop_samples
 
   def ops(self, train: bool) -> Ops:
@@ -117,7 +117,7 @@ class PannsModel(nn.Module):
     return inputs
 
   def normalize(self, log_mel: jax.Array, ops: Ops, train: bool) -> jax.Array:
-    """`bn0` over the mel axis, then SpecAugment: <float>[batch, frames, mels, 1]."""
+    """Applies `bn0` over mels, then SpecAugment: <float>[batch, frames, mels, 1]."""
     x = ops.norm(name="bn0")(log_mel)
     if train and self.spec_augment:
       x = self.spec_augment(self.make_rng("dropout"), x)
@@ -128,8 +128,8 @@ class PannsModel(nn.Module):
   ) -> dict[str, jax.Array]:
     """Pools <float>[batch, frames, …, features] to the clip and scores it.
 
-    Of the frames only those count where `valid` <bool>[frames] is true, if given.
-    Dropout after `fc1` is the embedding's alone: the classifier sees all of it.
+    If `valid` <bool>[frames] is given, only the frames where it is true count. The
+    dropout after `fc1` acts on the embedding only: the classifier sees all of `fc1`.
     """
     x = layers.at_least_float32(x)
     x = x.mean(axis=tuple(range(2, x.ndim - 1)))
@@ -150,7 +150,7 @@ def take_waveform(inputs: jax.Array, min_samples: int) -> jax.Array:
   """
   if inputs.ndim != 2:
     raise UserError(
-      "the model takes waveforms [batch, samples] alone, "
+      "the model takes only waveforms [batch, samples], "
       f"not inputs of shape {list(inputs.shape)}"
     )
   return log_mel_jax.pad_short(inputs, min_samples)[..., None]
@@ -164,7 +164,7 @@ class ConvBlock(nn.Module):
     ops: the layers.
     kernel: size of the kernels, over time or over time and frequency.
     dilations: an entry for each convolution.
-    strides: of the first convolution.
+    strides: stride of the first convolution.
   """
 
   filters: int
@@ -190,10 +190,10 @@ class ConvBlock(nn.Module):
 
 
 def avg_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
-  """Mean over windows side by side; what is beyond a whole window is dropped."""
+  """Mean over adjacent windows; values beyond the last whole window are dropped."""
   return nn.avg_pool(x, tuple(window), strides=tuple(window))
 
 
 def max_pool(x: jax.Array, window: int, padding: int = 0) -> jax.Array:
-  """Maximum over windows of time side by side, <float>[batch, frames, channels]."""
+  """Maximum over adjacent windows of time, <float>[batch, frames, channels]."""
   return nn.max_pool(x, (window,), strides=(window,), padding=[(padding, padding)])

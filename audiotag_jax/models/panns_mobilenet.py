@@ -48,14 +48,14 @@ class MobileNet(PannsModel, kw_only=True):
 
 
 class SeparableBlock(nn.Module):
-  """An expansion (if any), a depthwise convolution, a pooling, a pointwise one.
+  """An expansion (if any), a depthwise convolution, a pooling, a pointwise convolution.
 
   Attributes:
     filters: filters of the pointwise convolution.
     ops: the layers.
     pool: side of the pooling.
-    expansion: how many times the channels the depthwise convolution has.
-    inverted: see `MobileNet`; then blocks that keep their shape are residual.
+    expansion: channels of the depthwise convolution, as a multiple of the input's.
+    inverted: see `MobileNet`; if true, blocks that keep their shape are residual.
   """
 
   filters: int

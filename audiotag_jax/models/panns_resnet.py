@@ -28,8 +28,8 @@ class ResNet(PannsModel, kw_only=True):
 
   Attributes:
     depths: residual blocks of each stage; stages from the second on pool by two.
-    bottleneck: whether blocks are 1x1, 3x3, 1x1 with four times the filters at the
-      end (ResNet54), not 3x3, 3x3.
+    bottleneck: whether a block has 1x1, 3x3 and 1x1 convolutions, the last with four
+      times the filters (ResNet54), instead of two 3x3 convolutions.
     block_dropout: share of activations dropped inside each residual block.
   """
 
@@ -74,12 +74,12 @@ class Res1dNet(PannsModel, kw_only=True):
 
   @property
   def min_samples(self) -> int:
-    """The first convolution strides by five, six stages pool by four."""
+    """Least length of a waveform: a stride of five, then six poolings by four."""
     return 5 * 4**6
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-    """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
+    """Scores waveforms, not log-mels; see `panns_cnn.Cnn`."""
     ops = self.ops(train)
     x = take_waveform(inputs, self.min_samples)
     filters = RES1DNET_FILTERS
@@ -104,8 +104,9 @@ class ResidualBlock(nn.Module):
     filters: filters of the 3x3 (or 3) convolutions.
     ops: the layers.
     dropout: share of activations dropped before the last convolution.
-    pool: the pooling in front, over time or over time and frequency: the mean, but
-      the maximum in front of convolutions over time. The shortcut's is the mean.
+    pool: window of the pooling in front, over time or over time and frequency. It takes
+      the mean, or the maximum if convolutions are over time; the shortcut always takes
+      the mean.
     bottleneck: see `ResNet`.
   """
 
@@ -117,7 +118,7 @@ class ResidualBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps <float>[batch, frames, …, channels] to <float>[…, filters], or 4 times."""
+    """Maps <float>[batch, frames, …, channels] to [batch, frames, …, filters or 4x]."""
     over_time = len(self.pool) == 1
     ones, threes = (1,) * len(self.pool), (3,) * len(self.pool)
     # (filters, kernel, dilation) of each convolution.

@@ -1,4 +1,4 @@
-"""A model directory of PANNs becomes a file that PANNs' PyTorch classes load."""
+"""Exports a PANNs model directory to a file that PANNs' PyTorch classes load."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ def export_file(directory: Path, output: Path, *, overwrite: bool = False) -> st
   Args:
     directory: a model directory, converted or trained here.
     output: the file; written whole, or not at all.
-    overwrite: whether to replace a file that is there.
+    overwrite: whether to replace an existing file.
 
   Raises:
-    UserError: `directory` is not a model directory of PANNs, or something is at
-      `output`.
+    UserError: `directory` is not a PANNs model directory, or `output` exists and may
+      not be overwritten.
   """
   files.check_output(output, overwrite)
   description, variables = model_directory.load_model(directory)
   name = description.architecture
   if name not in tables.TABLES:
     raise UserError(
-      f"{directory} is a {name}, which PANNs do not have: {', '.join(tables.TABLES)}"
+      f"{directory} is a {name}, not one of PANNs' {', '.join(tables.TABLES)}"
     )
-  # The fixed matrices: those of the file that was converted, else ours.
+  # The converted file's fixed matrices, if the directory has them; ours otherwise.
   front_end = mel.LogMelParams(**description.front_end)
   rest = fixed.matrices(front_end.fft_samples, mel.mel_matrix(front_end))
   rest |= variables.pop("pytorch", {})

@@ -21,7 +21,7 @@ class LeeNet(PannsModel, kw_only=True):
   Attributes:
     filters: filters of each block.
     convs_per_block: convolutions of each block.
-    pool_last: whether the last block pools as those before it do.
+    pool_last: whether the last block pools too.
   """
 
   filters: Sequence[int]
@@ -30,12 +30,12 @@ class LeeNet(PannsModel, kw_only=True):
 
   @property
   def min_samples(self) -> int:
-    """The poolings are padded: a sample is enough."""
+    """Least length of a waveform: one sample, because the poolings are padded."""
     return 1
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-    """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
+    """Scores waveforms, not log-mels; see `panns_cnn.Cnn`."""
     ops = self.ops(train)
     x = take_waveform(inputs, self.min_samples)
     last = len(self.filters)
@@ -55,7 +55,7 @@ class LeeNet(PannsModel, kw_only=True):
     return self.clip_outputs(x, ops)
 
   def pool(self, x: jax.Array) -> jax.Array:
-    """Pools <float>[batch, frames, channels] by three, from one before the start."""
+    """Pools <float>[batch, frames, channels] by three, padded by a frame per side."""
     return max_pool(x, 3, padding=1)
 
 
@@ -64,12 +64,12 @@ class DaiNet(PannsModel):
 
   @property
   def min_samples(self) -> int:
-    """80 samples, strides of 4, and three poolings by 4."""
+    """Least length of a waveform: 80 samples, strides of 4, three poolings by 4."""
     return 80 + 4 * (4**3 - 1)
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-    """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
+    """Scores waveforms, not log-mels; see `panns_cnn.Cnn`."""
     ops = self.ops(train)
     x = take_waveform(inputs, self.min_samples)
     x = ops.conv(DAINET_FILTERS[0], (80,), strides=4, padding="VALID", name="conv0")(x)
@@ -103,8 +103,8 @@ class DaiNetBlock(nn.Module):
       x = self.ops.norm(scale_init=scale_init, name=f"bn{i}")(x)
       if i < 4:
         x = nn.relu(x)
-    # The reference has a projection in every block, and applies it only where the
-    # shape changes: elsewhere its statistics must stay as they are.
+    # The reference has a projection in every block, but applies it only where the shape
+    # changes; in other blocks the projection's statistics must not change.
     same = inputs.shape == x.shape
     frozen = {"use_running_average": True} if same else {}
     projected = self.ops.conv(self.filters, (1,), name="downsample")(inputs)

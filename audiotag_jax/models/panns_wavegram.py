@@ -23,9 +23,9 @@ class WavegramCnn(PannsModel, kw_only=True):
   """CNN14 on a wavegram, or on a wavegram beside the log-mel's first block.
 
   Attributes:
-    with_log_mel: whether the log-mel is used. Without it the reference has the
-      log-mel's `bn0` and `conv_block1` in its state_dict all the same.
-    wavegram_bands: what the wavegram has for frequency bands.
+    with_log_mel: whether the log-mel is used. The reference's state_dict has the
+      log-mel's `bn0` and `conv_block1` in either case.
+    wavegram_bands: number of the wavegram's bands, in place of mel bands.
   """
 
   with_log_mel: bool
@@ -33,20 +33,20 @@ class WavegramCnn(PannsModel, kw_only=True):
 
   @property
   def min_samples(self) -> int:
-    """A stride of 5, poolings by 4, 4, 4 and 2, and four more by 2."""
+    """Least length of a waveform: a stride of 5, three poolings by 4, five by 2."""
     return 5 * 4**3 * 2**5
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-    """Scores clips; see `panns_cnn.Cnn`. It takes waveforms alone."""
+    """Scores waveforms, not log-mels; see `panns_cnn.Cnn`."""
     ops = self.ops(train)
     drop = ops.drop(self.conv_dropout)
     waveform = take_waveform(inputs, self.min_samples)
     x = self.wavegram(waveform, ops)
-    # Where it is unused, its statistics must stay as they are.
+    # If this block is unused, its statistics must not change.
     y = self.first_block(waveform[..., 0], train=train and self.with_log_mel)
     if self.with_log_mel:
-      # The reference fails on a length that gives the two other numbers of frames.
+      # The reference fails on lengths that give x and y different numbers of frames.
       num_frames = min(x.shape[1], y.shape[1])
       x = jnp.concatenate([y[:, :num_frames], x[:, :num_frames]], axis=-1)
     x = drop(x)

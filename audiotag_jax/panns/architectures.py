@@ -1,8 +1,8 @@
 """PANNs' 26 architectures, each stated once: family, fields and front-end.
 
 Kong et al., "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
-Recognition" (2020). `models/panns.py` makes a Flax module of a row, `tables.py` lists
-the keys and shapes of its PyTorch state_dict.
+Recognition" (2020). `models/panns.py` makes a Flax module of an architecture,
+`tables.py` lists the keys and shapes of its PyTorch state_dict.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 
 class Architecture(NamedTuple):
-  """A row.
+  """An architecture.
 
   Attributes:
     family: the kind of network, a key of `models.panns.MODULES` and of
       `tables.FAMILIES`.
     fields: the fields of the family's module that tell its architectures apart.
     front_end: parameters of the log-mel that it was trained with, as
-      `frontend.mel.LogMelParams` has them. A model that takes waveforms alone uses the
-      sample rate alone.
+      `frontend.mel.LogMelParams` has them. A model without a log-mel uses only the
+      sample rate.
   """
 
   family: str
@@ -58,7 +58,7 @@ RESNET_FILTERS = (64, 128, 256, 512)
 RESNET_LAST_FILTERS = 2048
 RES1DNET_FILTERS = (64, 128, 256, 512, 1024, 1024, 2048)
 DAINET_FILTERS = (64, 128, 256, 512)
-# Filters of the wavegram's first convolution and of the blocks behind it, but for the
+# Filters of the wavegram's first convolution and of the blocks behind it, except the
 # last one, which has `WAVEGRAM_CHANNELS` for each band.
 WAVEGRAM_FILTERS = (64, 64, 128)
 WAVEGRAM_CHANNELS = 4
@@ -118,7 +118,7 @@ MOBILENET = {"embedding_dim": 1024}
 RES1DNET = {"embedding_dim": 2048}
 WAVEGRAM = {"with_log_mel": True, "wavegram_bands": 32, "embedding_dim": 2048}
 
-# By name. Where a state_dict fits several, the first of them is the likeliest.
+# Architectures by name. If a state_dict fits several, the first is the likeliest.
 ARCHITECTURES = {
   "Cnn6": Architecture("cnn", CNN6, FRONT_END),
   "Cnn10": Architecture("cnn", CNN10, FRONT_END),
@@ -156,7 +156,8 @@ ARCHITECTURES = {
   ),
 }
 
-# The fields that config.panns changes, in the architectures that it may change.
+# Fields that config.panns may change, and the number of blocks of the architectures
+# whose fields it may change.
 WIDTHS = ("filters", "embedding_dim")
 CNN_BLOCKS = {
   name: len(ARCHITECTURES[name].fields["filters"])

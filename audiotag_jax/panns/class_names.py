@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 # Gemmeke et al., "Audio Set: An ontology and human-labeled dataset for audio events"
-# (2017); a class a line, the first being class 0.
+# (2017); one class per line, starting with class 0.
 CLASSES_FILE = Path(__file__).with_name("audioset_classes.csv")
 
 

@@ -9,7 +9,7 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.panns import tables
 from audiotag_jax.panns.architectures import CNN_BLOCKS
 
-# Faults that an error message lists.
+# Largest number of faults that an error message lists.
 MAX_SHOWN = 20
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -19,25 +19,26 @@ def num_classes(shapes: Shapes) -> int:
   """Reads the number of classes off a state_dict's classifier.
 
   Raises:
-    UserError: it has none.
+    UserError: the state_dict has no classifier.
   """
   for key in ("fc_audioset.weight", "att_block.cla.weight"):
     if len(shapes.get(key, ())) > 0:
       return shapes[key][0]
   raise UserError(
     "there is no classifier (fc_audioset.weight or att_block.cla.weight) among its "
-    f"{len(shapes)} entries: it is not of PANNs"
+    f"{len(shapes)} entries: it is not a PANNs model"
   )
 
 
 def recognize(shapes: Shapes) -> list[str]:
   """Returns the architectures that a state_dict fits, the likeliest first.
 
-  Cnn14 and its DecisionLevelMax and -Avg have the same entries. What fits none may be
-  one of `architectures.CNN_BLOCKS` with other widths.
+  Cnn14 and its DecisionLevelMax and -Avg have the same entries. A state_dict that fits
+  no architecture may be one of `architectures.CNN_BLOCKS` with other widths.
 
   Raises:
-    UserError: it fits none; the message says what sets it apart from the nearest.
+    UserError: the state_dict fits no architecture; the message lists its differences
+      from the nearest one.
   """
   classes = num_classes(shapes)
   faults = {
@@ -48,16 +49,17 @@ def recognize(shapes: Shapes) -> list[str]:
   if not names:
     nearest = min(faults, key=lambda name: len(faults[name]))
     raise UserError(
-      f"it is of none of the {len(faults)} architectures; of {nearest}, the nearest, "
-      f"{describe_faults(faults[nearest])}"
+      f"it fits none of the {len(faults)} architectures; compared with {nearest}, the "
+      f"nearest: {describe_faults(faults[nearest])}"
     )
   return names
 
 
 def find_widths(shapes: Shapes, name: str) -> dict[str, Any]:
-  """Returns the `WIDTHS` of a state_dict that are not the architecture's own.
+  """Returns the `WIDTHS` of a state_dict if they differ from the architecture's own.
 
-  They are empty if it has the architecture's own, or would not fit with others.
+  The result is empty if they are the architecture's own, or if the state_dict does not
+  fit the architecture with any widths.
   """
   classes, num_blocks = num_classes(shapes), CNN_BLOCKS.get(name, 0)
   keys = [f"conv_block{i}.conv1.weight" for i in range(1, num_blocks + 1)]
@@ -71,7 +73,7 @@ def find_widths(shapes: Shapes, name: str) -> dict[str, Any]:
 
 
 def find_faults(shapes: Shapes, table: tables.Table) -> list[str]:
-  """Lists what a state_dict lacks, has too much or in another shape."""
+  """Lists missing, unexpected and differently shaped entries of a state_dict."""
   expected = {entry.key: entry.shape for entry in table}
   faults = [f"missing {key}" for key in expected if key not in shapes]
   faults += [f"unexpected {key}" for key in shapes if key not in expected]
@@ -92,11 +94,11 @@ def describe_faults(faults: list[str]) -> str:
 def to_flax(
   arrays: Iterable[tuple[str, np.ndarray]], table: tables.Table
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Converts a state_dict, one array after the other.
+  """Converts a state_dict, one array at a time.
 
   Args:
-    arrays: the state_dict's keys and arrays, those of `table` and no others.
-    table: the architecture's.
+    arrays: keys and arrays of the state_dict, exactly those of `table`.
+    table: the architecture's table.
 
   Returns:
     Flax's variables, and the entries of the state_dict that have no place in them.
@@ -112,7 +114,7 @@ def to_flax(
     tree = variables
     for parent in parents:
       tree = tree.setdefault(parent, {})
-    # A copy, so that nothing holds on to the file that `array` may be mapped from.
+    # A copy, because `array` may be mapped from a file, which it would keep open.
     tree[leaf] = np.array(_forward(array, entry.kind), np.float32, order="C")
   return variables, rest
 
@@ -120,12 +122,12 @@ def to_flax(
 def to_pytorch(
   variables: Mapping[str, Any], table: tables.Table, rest: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Converts Flax's variables, in the order of the reference's state_dict.
+  """Converts Flax's variables to a state_dict, in the reference's order.
 
   Args:
     variables: `params` and `batch_stats`.
-    table: the architecture's.
-    rest: the entries that have no place in Flax. Counters that are not in it are 0.
+    table: the architecture's table.
+    rest: the entries that have no place in Flax; counters missing from it are 0.
 
   Returns:
     The state_dict.
@@ -151,19 +153,19 @@ def to_pytorch(
       faults.append(f"{entry.key} is {list(array.shape)}, not {list(entry.shape)}")
     state_dict[entry.key] = array
   if faults:
-    raise UserError(f"the parameters are not its: {describe_faults(faults)}")
+    raise UserError(f"the parameters differ: {describe_faults(faults)}")
   return state_dict
 
 
 def _forward(array: np.ndarray, kind: str) -> np.ndarray:
-  """(out, in, *window) to (*window, in, out); a vector as it is."""
+  """Maps (out, in, *window) to (*window, in, out); a vector stays as it is."""
   if kind == "vector":
     return array
   return array.transpose(*range(2, array.ndim), 1, 0)
 
 
 def _backward(array: np.ndarray, kind: str) -> np.ndarray:
-  """The inverse of `_forward`."""
+  """Inverts `_forward`."""
   if kind == "vector":
     return array
   return array.transpose(-1, -2, *range(array.ndim - 2))

@@ -1,7 +1,7 @@
 """The front-end's fixed matrices, which a PANNs state_dict carries along.
 
-PANNs compute the log-mel with torchlibrosa, whose STFT is a pair of convolutions. No
-training changes their kernels, nor the mel matrix.
+PANNs compute the log-mel with torchlibrosa, whose STFT is a pair of convolutions.
+Training changes neither the convolutions' kernels nor the mel matrix.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ MEL_KEY = "logmel_extractor.melW"
 
 
 def matrices(fft_samples: int, mel_matrix: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the matrices by their key, equal to torchlibrosa's 0.1.0 bit for bit.
+  """Returns the matrices by key, bit for bit those of torchlibrosa 0.1.0.
 
   Args:
     fft_samples: length of the FFT and of its periodic Hann window.
@@ -35,7 +35,7 @@ def matrices(fft_samples: int, mel_matrix: np.ndarray) -> dict[str, np.ndarray]:
 def differences(
   found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-  """Returns the largest difference of each matrix in `found` that is not the same."""
+  """Returns the largest difference of each matrix that is not as expected."""
   return {
     key: float(np.abs(found[key] - expected[key]).max())
     for key in expected

@@ -16,7 +16,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
   """Reads the state_dict (of torch.Tensor) of a file.
 
   Raises:
-    UserError: it has no state_dict, or holds more than weights.
+    UserError: the file has no state_dict, or holds more than weights.
   """
   content = _load(path)
   if isinstance(content, dict) and isinstance(content.get("model"), dict):
@@ -33,14 +33,14 @@ def read_state_dict(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> Any:
-  """Calls torch.load for weights alone."""
+  """Calls torch.load for weights only."""
   try:
     import torch
   except ImportError as error:
     raise UserError(
       "PyTorch is needed to read .pth files: pip install torch"
     ) from error
-  # Not mapped: pages of a mapped file count as memory until all of it is let go.
+  # Not mapped, because a mapped file's pages count as memory until all are released.
   try:
     return torch.load(path, map_location="cpu", weights_only=True)
   except pickle.UnpicklingError as error:
@@ -49,7 +49,7 @@ def _load(path: Path) -> Any:
       raise UserError(f"{path} is not a PyTorch file, or it is damaged") from error
     raise UserError(
       f"{path} holds more than weights ({named[1]}), and loading that could run any "
-      "code: save the model's state_dict alone"
+      "code: save only the model's state_dict"
     ) from error
   except (RuntimeError, EOFError, ValueError, KeyError) as error:
     reason = str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""Which entry of a PANNs PyTorch state_dict is which parameter of ours.
+"""Tables that map the entries of PANNs' PyTorch state_dicts to our parameters.
 
 A table is a list of `Entry`s in the state_dict's order. It follows from a row of
 `architectures`; tests compare the tables with the modules' variables and with the
@@ -31,9 +31,9 @@ class Entry(NamedTuple):
   Attributes:
     key: its PyTorch key.
     shape: its PyTorch shape.
-    path: where the parameter is in Flax, collection first; empty for what has no place
-      there: `fixed` matrices and `counter`s.
-    kind: "kernel" (a convolution's or a linear layer's), "vector" (as it is),
+    path: path of the parameter in Flax, collection first; empty for entries that have
+      no place there: `fixed` matrices and `counter`s.
+    kind: "kernel" (a convolution's or a linear layer's), "vector" (copied as it is),
       "counter" (BatchNorm's num_batches_tracked) or "fixed" (STFT and mel matrices).
   """
 
@@ -77,7 +77,7 @@ def _norm(key: str, path: str, size: int) -> Table:
 def _block(
   key: str, path: str, sizes: Sequence[int], windows: Sequence[tuple[int, ...]]
 ) -> Table:
-  """Convolutions `conv1`, … and their norms `bn1`, …: first all of the one kind.
+  """Convolutions `conv1`, …, followed by all their norms `bn1`, …
 
   Args:
     key: prefix of the keys.
@@ -146,13 +146,14 @@ def _residual_stages(
     for i in range(depth):
       key, path = f"resnet.layer{stage}.{i}", f"layer{stage}_{i}"
       sizes = (size, width, width, size_out)[: len(windows)] + (size_out,)
-      # Here a convolution's norm follows it.
+      # In residual blocks, each norm follows its convolution.
       for j, window in enumerate(windows, 1):
         shape = (sizes[j], sizes[j - 1], *window)
         table += _kernel(f"{key}.conv{j}", f"{path}/conv{j}", *shape)
         table += _norm(f"{key}.bn{j}", f"{path}/bn{j}", sizes[j])
       if i == 0 and (stage > 1 or size != size_out):
-        # In a pooling stage the pooling is the first of the three in the Sequential.
+        # In a stage that pools, the pooling is the first of three layers in the
+        # Sequential.
         first = 1 if stage > 1 else 0
         shortcut, shape = f"{key}.downsample", (size_out, size, *one)
         table += _kernel(f"{shortcut}.{first}", f"{path}/downsample_conv", *shape)
@@ -189,7 +190,7 @@ def _res1dnet(num_classes: int, fields: Fields, front_end: Fields) -> Table:
 def _separable(key: str, path: str, first: int, size_in: int, size: int) -> Table:
   """A depthwise convolution, (pooling,) norm, (ReLU,) pointwise convolution, norm.
 
-  `first` is the place of the first of them in the Sequential `key`.
+  `first` is the index of the depthwise convolution in the Sequential `key`.
   """
   return [
     *_kernel(f"{key}.{first}", f"{path}/depthwise", size_in, 1, 3, 3),
@@ -295,5 +296,5 @@ def create_table(name: str, num_classes: int, **fields: Any) -> Table:
   return FAMILIES[row.family](num_classes, row.fields | fields, row.front_end)
 
 
-# name: the table for a number of classes.
+# Table of each architecture by name, as a function of the number of classes.
 TABLES = {name: functools.partial(create_table, name) for name in ARCHITECTURES}

@@ -1,8 +1,8 @@
 """Augmentation of batches, on the accelerator: level, time roll, mixup.
 
-It acts on what the input pipeline hands to the model, log-mels or waveforms, and draws
-from a key alone. The models apply SpecAugment themselves, after their first norm
-(models/layers.py); background noise is mixed in by the input pipeline (data/noise.py).
+It acts on the model's inputs, log-mels or waveforms, and draws only from its key. The
+models apply SpecAugment themselves, after their first norm (models/layers.py); the
+input pipeline mixes in background noise (data/noise.py).
 """
 
 import jax
@@ -24,7 +24,7 @@ def augment(key: jax.Array, batch: Batch, config: ml_collections.ConfigDict) -> 
     config: the config.
 
   Returns:
-    The batch, of the same shapes; mixed labels lie between 0 and 1.
+    The batch, with the same shapes; mixed labels are between 0 and 1.
   """
   settings, frontend = config.augment, config.frontend
   gain_key, roll_key, mixup_key = jax.random.split(key, 3)

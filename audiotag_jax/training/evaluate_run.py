@@ -12,7 +12,7 @@ from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import results, thresholds
 from audiotag_jax.evaluation.results import Predictions
-from audiotag_jax.models.create import described_fields
+from audiotag_jax.models.create import model_fields
 from audiotag_jax.training.run import Run, init_state, open_run
 
 
@@ -35,7 +35,7 @@ def evaluate_checkpoint(run: Run) -> str:
   step, members = evaluated_variables(run)
 
   def predict(split: str) -> Predictions:
-    # One after the other, so that the devices hold one at a time.
+    # The members are scored one by one, so that the devices hold only one.
     return results.mean_scores(
       [run.predict(parallel.replicate(each), split) for each in members]
     )
@@ -68,8 +68,8 @@ def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
   """Restores the checkpoints that `evaluation.checkpoint` names.
 
   Returns:
-    The step, the last of several, and the `params` and `batch_stats`: of an ensemble,
-    several.
+    The step (the last step of several checkpoints), and the `params` and `batch_stats`
+    of each member; only an ensemble has several members.
   """
   which, like = run.config.evaluation.checkpoint, init_state(run)
   several = which in ("average", "ensemble")
@@ -81,22 +81,21 @@ def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
 
 
 def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) -> str:
-  """The results as a table with the chance level, and where they are stored."""
+  """Describes the results: a table with the chance level, and the files' paths."""
   evaluation = run.config.evaluation
   rows = {f"{run.workdir.name}, at {evaluation.threshold}": entry}
   for key, title in (
     ("tuned_global", "at a threshold tuned on val"),
-    ("tuned_per_class", "at each class's, tuned on val"),
+    ("tuned_per_class", "at one per class, tuned on val"),
   ):
     if key in entry:
       rows[title] = entry | entry[key]
   prior = results.label_prior(predictions, run.splits["train"].labels)
   rows["label prior (chance)"] = prior.metrics(evaluation.threshold)[0]
   num_empty = int((~predictions.labels.any(axis=0)).sum())
-  several = evaluation.checkpoint == "ensemble"
-  model = (
-    "none, for an ensemble is several" if several else run.workdir / workdir_lib.MODEL
-  )
+  model = str(run.workdir / workdir_lib.MODEL)
+  if evaluation.checkpoint == "ensemble":
+    model = "not written, because an ensemble has several"
   left_out = f"{num_empty} classes without a positive are left out of the means\n"
   return (
     f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
@@ -118,7 +117,7 @@ def save_model(
   """
   description = model_directory.ModelDescription(
     architecture=run.config.model.name,
-    fields=described_fields(run.model),
+    fields=model_fields(run.model),
     front_end=dict(run.config.frontend),
     class_names=list(run.splits["train"].classes),
     source={

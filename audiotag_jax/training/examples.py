@@ -1,4 +1,4 @@
-"""A few clips of a split, to look at and listen to in TensorBoard."""
+"""Examples: a few clips of a split to look at and listen to in TensorBoard."""
 
 import ml_collections
 import numpy as np
@@ -47,7 +47,7 @@ def write_predictions(
 
 
 def _chosen(clips: ClipIndex) -> list[int]:
-  """A few clips spread over the split, the same at every step."""
+  """Returns a few clips spread over the split, the same at every step."""
   spread = np.linspace(0, len(clips) - 1, NUM_EXAMPLES)
   return np.unique(spread.round().astype(int)).tolist()
 

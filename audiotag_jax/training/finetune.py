@@ -1,4 +1,4 @@
-"""Starting from a model directory: what is loaded, and what of it is trained."""
+"""Fine-tuning: loads a model directory, and selects the layers to train."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,24 +15,24 @@ from absl import logging
 from audiotag_jax import checkpoint, model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
-from audiotag_jax.models.create import create_model, described_fields
+from audiotag_jax.models.create import create_model, model_fields
 from audiotag_jax.panns.architectures import CNN_BLOCKS, WIDTHS
 from audiotag_jax.training.steps import TrainState
 
-# Layers whose shapes follow from the number of classes.
+# Layers whose shapes depend on the number of classes.
 HEAD = ("fc_audioset", "att_block", "classifier", "attention")
 
 
 def load_backbone(state: TrainState, config: ml_collections.ConfigDict) -> TrainState:
-  """Replaces all of an initial state but its head by a model directory's.
+  """Replaces an initial state, except its head, by a model directory's weights.
 
   Args:
     state: the initial state, on the host.
     config: the config; `init_from` is the model directory.
 
   Raises:
-    UserError: it is no model directory, or it is of another architecture, shapes or
-      front-end.
+    UserError: `init_from` is not a model directory, or it has another architecture,
+      other shapes or another front-end.
   """
   directory = Path(config.init_from)
   description, saved = model_directory.load_model(directory)
@@ -64,7 +64,7 @@ def _check_front_end(
 def _check_widths(theirs: Mapping[str, Any], config: ml_collections.ConfigDict) -> None:
   if config.model.name in CNN_BLOCKS:
     model = create_model(config, num_classes=1, axis_name=None)
-    ours = {key: described_fields(model)[key] for key in WIDTHS}
+    ours = {key: model_fields(model)[key] for key in WIDTHS}
     _check_section("panns", ours, theirs, config.init_from)
 
 
@@ -85,12 +85,12 @@ def _check_section(
 
 
 def _as_flag(value: Any) -> str:
-  """A value as the command line takes it."""
+  """Returns a value as the command line takes it."""
   return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _take(saved: Mapping[str, Any], new: Mapping[str, Any], directory: Path) -> Any:
-  """The layers of `saved`, the head of `new`, in the order of `new`."""
+  """Returns the layers of `saved` and the head of `new`, in the order of `new`."""
   backbone = {name: layer for name, layer in saved.items() if name not in HEAD}
   expected = {name: layer for name, layer in new.items() if name not in HEAD}
   checkpoint.check_same_shapes(backbone, expected, str(directory))
@@ -110,7 +110,7 @@ def learning_rate_scales(
   Args:
     model: the model.
     config: the config.
-    inputs_shape: of a batch.
+    inputs_shape: shape of a batch of inputs.
   """
   finetune = config.finetune
   names = layers_in_order(model, inputs_shape)
@@ -132,7 +132,7 @@ def layers_in_order(model: nn.Module, inputs_shape: tuple[int, ...]) -> list[str
 
   def init() -> None:
     inputs = jnp.zeros(inputs_shape, jnp.float32)
-    # Read before JAX sorts them.
+    # The names are read here, before JAX sorts them.
     names.extend(model.init(jax.random.key(0), inputs, train=False)["params"])
 
   jax.eval_shape(init)

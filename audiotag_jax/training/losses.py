@@ -1,4 +1,4 @@
-"""Losses of multi-label classification on logits, a value for each clip."""
+"""Losses of multi-label classification on logits, one value per clip."""
 
 import functools
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def create_loss(loss: ml_collections.ConfigDict, train_labels: np.ndarray) -> Lo
   Returns:
     A map from logits and labels <float32>[batch, classes] to <float32>[batch].
   """
-  of_labels = {
+  loss_fn = {
     "bce": lambda: binary_cross_entropy,
     "focal": lambda: functools.partial(focal, gamma=loss.focal_gamma),
     "asymmetric": lambda: functools.partial(
@@ -37,11 +37,11 @@ def create_loss(loss: ml_collections.ConfigDict, train_labels: np.ndarray) -> Lo
       weights=effective_number_weights(train_labels.sum(axis=0), loss.class_beta),
     ),
   }[loss.name]()
-  return lambda logits, labels: of_labels(logits, smooth(labels, loss.label_smoothing))
+  return lambda logits, labels: loss_fn(logits, smooth(labels, loss.label_smoothing))
 
 
 def smooth(labels: jax.Array, smoothing: float) -> jax.Array:
-  """Pulls labels towards one half: 0 becomes smoothing / 2, 1 becomes one less that.
+  """Moves labels towards one half: 0 to smoothing / 2, 1 to 1 - smoothing / 2.
 
   Label smoothing (Szegedy et al. 2016, section 7) of two outcomes, for each class.
   """
@@ -64,8 +64,8 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def focal(logits: jax.Array, labels: jax.Array, *, gamma: float) -> jax.Array:
   """Focal loss (Lin et al. 2017, equation 4), mean over the classes.
 
-  The binary cross-entropy times (1 - p_t)^gamma, with p_t the probability given to
-  what is the case. Shapes as in `binary_cross_entropy`.
+  The binary cross-entropy times (1 - p_t)^gamma, where p_t is the probability of the
+  true outcome. Shapes as in `binary_cross_entropy`.
   """
   return optax.sigmoid_focal_loss(logits, labels, gamma=gamma).mean(axis=-1)
 
@@ -82,7 +82,7 @@ def asymmetric(
 
   Positives: -(1 - p)^gamma_positive log p. Negatives: -q^gamma_negative log(1 - q) with
   q = max(p - margin, 0). Shapes as in `binary_cross_entropy`; labels between 0 and 1
-  weigh the two.
+  weigh the two terms.
   """
   p = nn.sigmoid(logits)
   shifted = nn.relu(p - margin)
@@ -94,16 +94,16 @@ def asymmetric(
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
-  """x^exponent of x in [0, 1], with a finite gradient at 0 for any exponent."""
+  """Returns x^exponent for x in [0, 1], with a finite gradient at 0."""
   return jnp.where(x > 1e-8, x, 1e-8) ** exponent if exponent else jnp.ones_like(x)
 
 
 def class_balanced(
   logits: jax.Array, labels: jax.Array, *, weights: np.ndarray
 ) -> jax.Array:
-  """Binary cross-entropy with a weight <float32>[classes] for each class; the mean.
+  """Mean over the classes of the weighted binary cross-entropy.
 
-  Shapes as in `binary_cross_entropy`.
+  `weights` is <float32>[classes]; other shapes as in `binary_cross_entropy`.
   """
   losses = optax.sigmoid_binary_cross_entropy(logits, labels)
   return (weights * losses).mean(axis=-1)
@@ -112,8 +112,8 @@ def class_balanced(
 def effective_number_weights(num_clips: np.ndarray, beta: float) -> np.ndarray:
   """Weights of classes by their effective number of clips (Cui et al. 2019, eq. 3).
 
-  (1 - beta) / (1 - beta^n), scaled to a mean of 1; a class without clips counts as one
-  with a single clip.
+  (1 - beta) / (1 - beta^n), scaled to a mean of 1; a class without clips has the weight
+  of a class with one clip.
 
   Args:
     num_clips: <int>[classes], positives in the training split.

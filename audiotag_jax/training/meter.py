@@ -14,8 +14,8 @@ from audiotag_jax.errors import UserError
 class Meter:
   """Gathers the training metrics of the steps between two log lines.
 
-  It lets the device work on one step while the next is prepared, and stops the run
-  at the first step whose loss is not finite.
+  The meter lets the device work on one step while the next is prepared, and stops the
+  run at the first step whose loss is not finite.
   """
 
   def __init__(self, checkpoints: checkpoint.RunCheckpoints):
@@ -44,7 +44,7 @@ class Meter:
     self._start_s += time.monotonic() - start_s
 
   def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-    """Takes a step's replicated metrics; waits for those of the step before it."""
+    """Takes a step's replicated metrics; waits for the metrics of the step before."""
     self.check_finite()
     self._pending = step, metrics
 
@@ -75,7 +75,7 @@ class Meter:
     self._num_steps += 1
 
   def summarize(self) -> dict[str, float]:
-    """Returns the scalars of the steps since the last call, and starts anew."""
+    """Returns the scalars of the steps since the last call, and resets the meter."""
     self.check_finite()
     elapsed_s = time.monotonic() - self._start_s
     scalars = {

@@ -31,7 +31,7 @@ from audiotag_jax.training import finetune, optim, steps
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What training and evaluation share.
+  """The run of a workdir: everything that training and evaluation share.
 
   Attributes:
     config: the config.
@@ -59,10 +59,11 @@ class Run:
 
 
 def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
-  """Opens, or makes, the run of a workdir, and loads its data.
+  """Opens or creates the run of a workdir, and loads its data.
 
   Raises:
-    UserError: the config is wrong, or the workdir is of another config or data.
+    UserError: the config is invalid, or the workdir was made with another config or
+      other data.
   """
   # TensorFlow reads and transforms the data; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")
@@ -140,5 +141,5 @@ def restore_or_init(run: Run) -> steps.TrainState:
   if step is None:
     parameter_overview.log_parameter_overview(state.params)
     return finetune.load_backbone(state, run.config) if run.config.init_from else state
-  logging.info("Going on from the checkpoint of step %d.", step)
+  logging.info("Resuming from the checkpoint of step %d.", step)
   return run.checkpoints.restore(step, state)

@@ -13,25 +13,25 @@ import ml_collections
 import numpy as np
 import optax
 
-from audiotag_jax.evaluation.eval_step import in_float32
+from audiotag_jax.evaluation.eval_step import widen_inputs
 from audiotag_jax.training import augment as augment_lib
 from audiotag_jax.training import losses, optim
 
 
 @flax.struct.dataclass
 class TrainState:
-  """All that a step changes, and so all that a checkpoint holds."""
+  """Everything that a step changes, and so everything that a checkpoint holds."""
 
   step: jax.Array
   params: Any
   batch_stats: Any
   opt_state: optax.OptState
-  # The moving average of `params` and `batch_stats`; empty if there is none.
+  # The moving average of `params` and `batch_stats`; empty without a moving average.
   ema: Any
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What is evaluated: the moving average, if there is one."""
+    """The variables that are evaluated: the moving average, if there is one."""
     return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -48,7 +48,7 @@ def create_state(
   Args:
     model: the model.
     tx: the optimizer.
-    seed: what the parameters are drawn from.
+    seed: seed of the parameters.
     inputs_shape: (batch, frames, mels) or (batch, samples).
     with_ema: whether a moving average is kept.
   """
@@ -73,7 +73,7 @@ def create_train_step(
   train_labels: np.ndarray,
   axis_name: str,
 ) -> Callable:
-  """Returns `train_step` as a recipe says: a map from (state, batch), for pmap.
+  """Returns a recipe's `train_step`: a function of (state, batch), for pmap.
 
   Args:
     config: the config.
@@ -122,8 +122,8 @@ def train_step(
     model: the model, with BatchNorm synchronised over `axis_name`.
     tx: the optimizer.
     schedule: the learning rate by step, to report.
-    seed: what dropout is drawn from, with the step and the device.
-    is_frozen: whether a layer of the model, by its name, is not trained.
+    seed: seed of augmentation and dropout, combined with the step and the device.
+    is_frozen: returns whether a layer of the model, by its name, is not trained.
     augment: maps a key and a batch to the batch to train on.
     loss: maps logits and labels to a loss for each clip.
     accumulation_steps: equal parts that the batch is cut into, one after the other.
@@ -137,7 +137,7 @@ def train_step(
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
   augment_key, *keys = jax.random.split(key, 1 + accumulation_steps)
-  batch = augment(augment_key, in_float32(batch))
+  batch = augment(augment_key, widen_inputs(batch))
 
   def loss_fn(params, batch_stats, part, key):
     params = {
@@ -154,7 +154,7 @@ def train_step(
     mean_loss = loss(outputs["logits"], part["labels"]).mean()
     return mean_loss, updates.get("batch_stats", batch_stats)
 
-  # Unrolled: XLA's convolutions on a CPU run a hundred times slower inside a scan.
+  # Unrolled, because XLA's convolutions on a CPU run 100 times slower inside a scan.
   parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
   sums = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
   batch_stats = state.batch_stats
@@ -181,10 +181,10 @@ def train_step(
 
 
 def _update_ema(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
-  """A moving average after one more step.
+  """Returns a moving average after one more step.
 
-  It is young at first, and so leans less on what it has seen: the decay of step t is at
-  most (1 + t) / (10 + t), as in tf.train.ExponentialMovingAverage.
+  Early steps have a smaller decay, so that the initial weights fade quickly: the decay
+  of step t is at most (1 + t) / (10 + t), as in tf.train.ExponentialMovingAverage.
   """
   decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
   return jax.tree.map(lambda x, y: decay * x + (1.0 - decay) * y, ema, new)

@@ -1,4 +1,4 @@
-"""Training: from a config to a finished run, and the loop."""
+"""Training: the loop, and the way from a config to a finished run."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,17 +20,17 @@ from audiotag_jax.training.run import Run, open_run, restore_or_init
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> str:
-  """Trains to the last step, from the last checkpoint if there is one; evaluates.
+  """Trains to the last step, resuming from the last checkpoint; then evaluates.
 
   Args:
     config: a recipe's config, validated.
-    workdir: where the run lies; made if need be.
+    workdir: folder of the run; created if it does not exist.
 
   Returns:
-    The results on the split `evaluation.split`, for a person to read.
+    The results on the split `evaluation.split`, as text for a person.
 
   Raises:
-    UserError: the config, the data or the workdir does not fit; the loss diverged.
+    UserError: the config, the data or the workdir is invalid, or the loss diverged.
   """
   run = open_run(config, Path(workdir))
   logs.warn_of_bad_jax()
@@ -87,13 +87,13 @@ def train(run: Run, state: steps.TrainState) -> None:
 
 
 def hparams(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The config as TensorBoard takes it: flat, and tuples as text."""
+  """Returns the config as TensorBoard takes it: flat, and tuples as text."""
   flat = recipes.flatten(config.to_dict())
   return {k: str(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
 
 def train_batches(run: Run, first_step: int) -> Iterator[dict[str, np.ndarray]]:
-  """The training stream of this process from a step on."""
+  """Returns the training stream of this process from a step on."""
   return input_pipeline.train_batches(
     run.splits["train"],
     run.config,
@@ -103,7 +103,7 @@ def train_batches(run: Run, first_step: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def pmap_train_step(run: Run) -> Callable:
-  """The run's training step, pmapped; it reuses the buffers of the old state."""
+  """Returns the run's training step, pmapped; it reuses the old state's buffers."""
   labels = run.splits["train"].labels
   train_step = steps.create_train_step(
     run.config, run.model, run.tx, run.scales, labels, parallel.AXIS
@@ -112,7 +112,7 @@ def pmap_train_step(run: Run) -> Callable:
 
 
 def is_due(step: int, every_steps: int, num_steps: int) -> bool:
-  """Whether something is due after `step` steps: periodically and at the end."""
+  """Returns whether something is due after a step: periodically and at the end."""
   return step % every_steps == 0 or step == num_steps
 
 

@@ -52,9 +52,9 @@ def apply(model, variables, x, intercepted):
 @pytest.mark.parametrize(
   ("name", "fields", "num_convs"),
   [
-    # The first block's two convolutions are of few channels.
+    # The first block's two convolutions have few channels.
     ("Cnn10", {"filters": (64, 128)}, 2),
-    # Kernels of 5x5.
+    # All kernels are 5x5.
     ("Cnn6", {"filters": (8, 8)}, 2),
   ],
 )

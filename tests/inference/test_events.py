@@ -52,9 +52,9 @@ def test_each_class_has_its_threshold():
 def test_the_median_drops_bursts_and_closes_gaps():
   scores = [0, 1, 0, 0, 0, 1, 1, 0, 1, 1, 0, 0]
   assert find(scores, median_s=0.3) == [(0.5, 1.0, 0)]
-  # Less than two frames are one.
+  # A width of less than two frames is rounded to one frame.
   assert len(find(scores, median_s=0.19)) == 3
-  # Beyond the ends the outermost frames go on.
+  # The outermost frames are repeated beyond the ends.
   assert find([1, 0, 0, 0, 0], median_s=0.5) == [(0.0, 0.1, 0)]
 
 

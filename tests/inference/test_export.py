@@ -44,7 +44,7 @@ def load(tmp_path_factory):
 
 
 def clips(num, seconds):
-  """A batch of waveforms <float32>[num, samples], each 20 dB below the one before."""
+  """A batch of waveforms <float32>[num, samples], each 20 dB below the last one."""
   return np.float32([0.1**i * chirp(seconds, i, RATE_HZ) for i in range(num)])
 
 
@@ -68,7 +68,7 @@ def test_waveforms_score_as_the_tagger_scores_them(name, model, load, tmp_path):
   run = export.FORMATS[name].load(path)
   batch = clips(3, 1.0)
   check_outputs(run(batch), batch, tagger)
-  # Another number, and a length that no hop divides.
+  # Another batch size, and a length that the hop does not divide.
   batch = clips(2, 2.3457)
   check_outputs(run(batch), batch, tagger)
 
@@ -83,7 +83,7 @@ def test_log_mels_score_as_their_waveforms(name, load, tmp_path):
 
 
 def recipe_tagger(name, tmp_path):
-  """The Tagger of crnn_demo's net, or of a CNN14 whose filters are an eighth."""
+  """The Tagger of crnn_demo's network, or of a CNN14 with an eighth of the filters."""
   if name == "crnn":
     config = crnn_demo.get_config()
     fields, front_end = config.crnn.to_dict(), config.frontend.to_dict()
@@ -152,7 +152,7 @@ def test_an_export_replaces_the_one_that_was_there(load, tmp_path):
 
 
 def test_a_model_of_waveforms_alone_has_no_export_of_log_mels(load, tmp_path):
-  with pytest.raises(UserError, match="takes waveforms .* alone, not inputs of shape"):
+  with pytest.raises(UserError, match="takes only waveforms .*, not inputs of shape"):
     export.export(load("LeeNet11"), tmp_path / "out", ["onnx"], "log_mel")
   assert not list(tmp_path.rglob("*.onnx"))
 
@@ -172,7 +172,7 @@ def test_a_library_that_is_not_installed_is_named(load, tmp_path, monkeypatch):
 
 
 def called(jaxpr):
-  """The names of a jaxpr's primitives, also of those in scans and functions."""
+  """The names of a jaxpr's primitives, including those in scans and functions."""
   for eqn in jaxpr.eqns:
     yield eqn.primitive.name
     for inner in core.jaxprs_in_params(eqn.params):

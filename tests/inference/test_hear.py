@@ -1,6 +1,6 @@
-"""The checks of hearvalidator 2021.0.2, and that embeddings are the Tagger's.
+"""The checks of hearvalidator 2021.0.2; embeddings compared with the Tagger's.
 
-The package itself asks for `tensorflow`, whose files are those of `tensorflow-cpu`.
+The package itself requires `tensorflow`, which has the files of `tensorflow-cpu`.
 """
 
 import dataclasses

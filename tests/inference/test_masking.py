@@ -8,7 +8,7 @@ from conftest import chirp
 
 from audiotag_jax.inference import Tagger, masking
 from audiotag_jax.models import panns
-from audiotag_jax.models.create import create_described_model
+from audiotag_jax.models.create import create_from_description
 
 RATE_HZ = 8_000
 WIDE = {"front_end": dataclasses.asdict(panns.FRONT_END_8K)}
@@ -27,7 +27,7 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_clip_s_outputs_are_those_of_the_clip_alone(name):
   description = tiny_models.describe(name.split(",")[0], **ARCHITECTURES[name])
-  variables = tiny_models.random_variables(create_described_model(description))
+  variables = tiny_models.random_variables(create_from_description(description))
   model = Tagger(description, variables)
   plain = jax.jit(lambda v, x: model.model.apply(v, x, train=False))
   for num_samples in (model.model.min_samples + 301, RATE_HZ - 1):
@@ -52,7 +52,7 @@ def test_a_clip_s_outputs_are_those_of_the_clip_alone(name):
 
 def test_frames_are_counted_through_poolings():
   description = tiny_models.describe("Cnn6")
-  model = create_described_model(description)
+  model = create_from_description(description)
   variables = tiny_models.random_variables(model)
   # 1 + 8160 // 80 frames, by two, by two again.
   counts = masking.count_frames(model, variables, 8_160)

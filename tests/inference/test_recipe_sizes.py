@@ -15,7 +15,7 @@ from conftest import chirp
 from audiotag_jax import recipes
 from audiotag_jax.inference import Tagger
 from audiotag_jax.model_directory import ModelDescription
-from audiotag_jax.models.create import create_model, described_fields
+from audiotag_jax.models.create import create_model, model_fields
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = ("crnn_fsd50k", "crnn_fsd50k_small", "cnn10_fsd50k", "cnn14_fsd50k")
@@ -31,7 +31,7 @@ def test_outputs_are_those_of_the_definition(recipe, record_property):
   variables = tiny_models.random_variables(model)
   description = ModelDescription(
     architecture=config.model.name,
-    fields=described_fields(model),
+    fields=model_fields(model),
     front_end=dataclasses.asdict(model.front_end),
     class_names=list("abcde"),
     source={},

@@ -16,7 +16,7 @@ from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference import Tagger, tagger
 from audiotag_jax.models import panns
-from audiotag_jax.models.create import create_described_model
+from audiotag_jax.models.create import create_from_description
 from audiotag_jax.panns import convert, tables
 
 RATE_HZ = 8_000
@@ -34,7 +34,7 @@ def cnn(tmp_path_factory):
 
 
 def sound(seconds, seed=0):
-  """Noise that swells and fades, and a tone in it."""
+  """Noise that swells and fades, with a tone in it."""
   rng = np.random.default_rng(seed)
   t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
   level = 0.1 + 0.09 * np.sin(2 * np.pi * 0.4 * t + seed)
@@ -43,7 +43,7 @@ def sound(seconds, seed=0):
 
 
 def plain(model, waveform):
-  """What the model says of a waveform as it is."""
+  """The outputs of the model alone, compiled for the waveform's own length."""
   outputs = jax.jit(lambda v, x: model.model.apply(v, x, train=False))(
     model.variables, waveform[None]
   )
@@ -94,7 +94,7 @@ def test_agrees_with_panns_in_pytorch():
 def test_a_clip_of_any_length_is_scored_as_it_is(request, name, num_samples):
   model = request.getfixturevalue(name)
   waveform = sound(num_samples / RATE_HZ)
-  # Of the shortest one there is not a frame without the zeros that the model adds.
+  # Every frame of the shortest one includes zeros that the model adds.
   expected = sigmoid(plain(model, waveform)["logits"])
   np.testing.assert_allclose(model.tag(waveform, RATE_HZ), expected, atol=1e-5)
 
@@ -118,7 +118,7 @@ def test_what_is_one_input_is_normalised_as_in_training(tmp_path):
   quiet = [model.tag(0.01 * loud, RATE_HZ) for model in (peak, none)]
   np.testing.assert_allclose(quiet[0], none.tag(loud, RATE_HZ), atol=1e-5)
   assert np.abs(quiet[0] - quiet[1]).max() > 1e-3
-  # Each window of a longer one, as each would be in training.
+  # Each window of a longer one is normalised as in training.
   both = np.concatenate([0.001 * sound(30), sound(30, seed=1)])
   parts = [peak.tag(part, RATE_HZ) for part in np.split(both, 2)]
   np.testing.assert_allclose(peak.tag(both, RATE_HZ), np.mean(parts, axis=0), atol=1e-5)
@@ -159,7 +159,7 @@ def test_takes_other_rates_types_and_channels(crnn):
   x = 0.5 * np.sin(2 * np.pi * 440 * t)
   expected = crnn.tag(x[None], 44_100)
   at_own_rate = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8_000) / 8_000)
-  # The low-pass rings at the ends, no more.
+  # The low-pass rings, but only at the ends.
   np.testing.assert_allclose(crnn.tag(at_own_rate, 8_000), expected, atol=5e-3)
   stereo = np.stack([x, x], axis=1)
   np.testing.assert_allclose(crnn.tag(stereo, 44_100), expected, atol=1e-5)
@@ -184,7 +184,7 @@ def test_frames_of_a_long_recording_follow_each_other(crnn):
   scores, times_s = crnn.frames(waveform, RATE_HZ)
   assert scores.shape == (6551, 3)
   np.testing.assert_allclose(times_s, np.arange(6551) * 0.01, atol=1e-5)
-  # In each part, but for its context, they are those of its window.
+  # In each part, except its context, the scores are those of its window.
   for start_s, first, end in ((0, 0, 2900), (28, 2900, 5700), (35.5, 5700, 6551)):
     window = waveform[round(start_s * RATE_HZ) :][: 30 * RATE_HZ]
     offset = round(start_s * 100)
@@ -266,7 +266,7 @@ def test_refuses_what_holds_no_model(tmp_path):
     "crnn", fields, dataclasses.asdict(tiny_models.FRONT_END), ["a"], {}
   )
   with pytest.raises(UserError, match="crnn is of another version of the code: .*lay"):
-    create_described_model(description)
+    create_from_description(description)
 
 
 def test_refuses_bad_waveforms_in_one_line(crnn):

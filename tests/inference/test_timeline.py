@@ -35,7 +35,7 @@ def test_log_mels_in_parts_are_the_whole_s(monkeypatch, num_samples):
   ours = np.concatenate(list(timeline.log_mels(blocks, params)))
   expected = np.asarray(log_mel_jax.log_mel(x, params))
   assert ours.shape == expected.shape
-  # The parts' first and last frames have no neighbours to look at.
+  # The parts' first and last frames lack neighbours on one side.
   far = np.arange(len(expected)) % 100
   inner = (far > 1) & (far < 98) & (np.arange(len(expected)) < len(expected) - 3)
   np.testing.assert_allclose(ours[inner], expected[inner], atol=1e-3)

@@ -127,7 +127,7 @@ def test_pooled_frames_are_held_in_their_order(config):
   model, variables = init(config, log_mel)
   framewise = model.apply(variables, log_mel, train=False)["framewise"][0]
   changes = np.flatnonzero(np.diff(framewise, axis=0).any(axis=1)) + 1
-  # Six segments of 2 x 4 frames, the last of which has the two left over.
+  # Six segments of 2 x 4 frames; the last segment also gets the two leftover frames.
   assert changes.tolist() == [8, 16, 24, 32, 40]
 
 

@@ -1,7 +1,7 @@
 """Training steps of the CRNN in Flax against the same steps in PyTorch.
 
-Dropout is off, because its noise is not the same. Both sides start from the same
-weights and take the same batches.
+Dropout is off, because the two sides draw different noise. Both sides start from the
+same weights and take the same batches.
 """
 
 import functools
@@ -23,16 +23,15 @@ from audiotag_jax.training import losses, optim, steps
 from configs import crnn_fsd50k_small
 
 NUM_CLIPS, NUM_FRAMES, NUM_MELS, NUM_CLASSES, NUM_STEPS = 4, 202, 64, 200, 20
-# Steps whose gradients are compared.
+# Number of steps whose gradients are compared.
 NUM_GRADS = 5
-# Recipes and what they are changed to. "attention" is the default CRNN with half
-# of its filters.
+# Recipes and their changes. "attention" is the default CRNN with half of its filters.
 CASES = {
   "attention": (config_lib, {"crnn.filters": (32, 64, 128, 128)}),
   "linear_softmax": (crnn_fsd50k_small, {}),
   "max": (crnn_fsd50k_small, {"crnn.pooling": "max"}),
 }
-# Weight decay and clipping that show in 20 steps; a small learning rate, see
+# Weight decay and clipping that show in 20 steps, and a small learning rate: see
 # CHANGE_TOLERANCE.
 OVERRIDES = {
   "crnn.dropout": 0.0,
@@ -171,10 +170,10 @@ def torch_run(case, dtype=torch.float32) -> Run:
 
 
 def with_biased_variance(stats, case):
-  """PyTorch's statistics after a step, had it averaged Flax's variances.
+  """PyTorch's statistics after a step, as if PyTorch had averaged Flax's variances.
 
-  PyTorch's running variance is of the unbiased estimate, Flax's of the biased: the
-  batch's share in it differs by n / (n - 1), n being clips x frames x mel bands.
+  PyTorch averages the unbiased estimate of the variance, Flax the biased one: the
+  batch's shares differ by n / (n - 1), where n is clips x frames x mel bands.
   """
   crnn, (frames, mels) = config_of(case).crnn, (NUM_FRAMES, NUM_MELS)
   num_values = {"input_norm": NUM_CLIPS * frames}

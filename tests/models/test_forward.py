@@ -8,16 +8,16 @@ import op_by_op
 import pytest
 import tiny_models
 
-from audiotag_jax.models.create import create_described_model
+from audiotag_jax.models.create import create_from_description
 from audiotag_jax.panns.architectures import ARCHITECTURES
 
-# The models that every run of the tests has; the others are marked as exhaustive.
+# Models in every run of the tests; the others are marked as exhaustive.
 OFTEN = ("crnn", "Cnn6", "LeeNet11")
 
 
 def create(name: str):
   if name == "crnn":
-    return create_described_model(tiny_models.describe("crnn")), (4, 51, 16)
+    return create_from_description(tiny_models.describe("crnn")), (4, 51, 16)
   return tiny_models.narrow_panns(name, num_classes=5)
 
 

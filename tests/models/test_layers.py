@@ -133,10 +133,10 @@ def test_spec_augment_drops_stripes_as_the_reference():
   x = jnp.ones((4000, 201, 64))
   frames = layers.drop_stripes(jax.random.key(1), x, 1, 2, 64)
   dropped = np.asarray(frames == 0)
-  # Whole frames, of each example others.
+  # Whole frames are dropped, different ones in each example.
   assert (dropped.all(axis=2) == dropped.any(axis=2)).all()
   widths = dropped[:, :, 0].sum(axis=1)
-  # Two stripes of 0 to 63 frames, which overlap at times.
+  # Two stripes of 0 to 63 frames sometimes overlap.
   assert 110 < widths.max() <= 126
   # Their mean is 2 * 31.5 without the overlap, which takes about a tenth.
   assert 54 < widths.mean() < 63

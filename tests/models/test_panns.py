@@ -13,7 +13,7 @@ from audiotag_jax.models import layers, panns
 from audiotag_jax.panns import convert, tables
 from audiotag_jax.panns.architectures import ARCHITECTURES
 
-# Architectures that a small test can afford, one of each kind of input.
+# Small architectures, one of each kind of input.
 ON_LOG_MEL = ("Cnn6", "MobileNetV2")
 ON_WAVEFORM = ("LeeNet11", "DaiNet19")
 
@@ -129,7 +129,7 @@ def test_a_short_clip_is_padded_with_zeros():
 
 
 def test_logits_of_pooled_probabilities_do_not_saturate():
-  # Beyond the largest probability below 1 that float32 has.
+  # This is above float32's largest probability below 1.
   model = panns.create("Cnn14_DecisionLevelAvg", num_classes=2, filters=(4,) * 6)
   waveform = panns_reference.waveforms(32_000)
   variables = init(model, waveform)
@@ -151,7 +151,7 @@ def test_refuses_a_log_mel_that_does_not_fit(name):
 @pytest.mark.parametrize("name", [*ON_WAVEFORM, "Res1dNet31", "Wavegram_Cnn14"])
 def test_a_model_on_waveforms_refuses_a_log_mel(name):
   model = panns.create(name, num_classes=5)
-  with pytest.raises(UserError, match=r"waveforms \[batch, samples\] alone, not .*64"):
+  with pytest.raises(UserError, match=r"only waveforms \[batch, samples\], not .*64"):
     init_shapes(model, jnp.zeros((1, 100, 64)))
 
 
@@ -185,7 +185,7 @@ def test_dropout_after_fc1_is_the_embeddings_alone():
       mutable=["batch_stats"],
     )[0]
 
-  # Of a pooled feature and of the embedding, about half is dropped, the rest doubled.
+  # About half of a pooled feature and of the embedding is dropped, the rest doubled.
   plain, dropped = train_outputs(0.0, 0), train_outputs(0.5, 0)
   assert (plain["embedding"] > 0).mean() > 0.3
   share = (dropped["embedding"] == 0).mean()

@@ -1,4 +1,4 @@
-"""The conversion of PANNs' files: what is read, what is refused, what is written."""
+"""The conversion of PANNs' files: reading, refusing, writing."""
 
 import collections
 import dataclasses
@@ -69,7 +69,7 @@ def test_reads_the_forms_of_a_file(form, cnn6, tmp_path):
 
 
 def test_what_is_written(cnn6, tmp_path):
-  # In the format of PyTorch before 1.6, as PANNs' own files.
+  # PANNs' own files have the format of PyTorch before 1.6.
   path = save(
     tmp_path / "Cnn6_mAP=0.343.pth",
     {"model": cnn6.state_dict()},
@@ -124,7 +124,7 @@ def test_another_number_of_classes_needs_their_names(tmp_path):
 
 
 def faulty(state_dict, fault):
-  """A state_dict with a fault, and what should be said of it."""
+  """A state_dict with a fault, and the expected message."""
   state_dict = dict(state_dict)
   if fault == "missing":
     del state_dict["bn0.bias"], state_dict["conv_block2.bn1.running_var"]
@@ -155,7 +155,7 @@ def test_the_file_is_not_what_it_is_said_to_be(cnn6, tmp_path):
 
 
 class Harm:
-  """What a pickle can do when it is loaded."""
+  """An object whose pickle runs code when it is loaded."""
 
   def __reduce__(self):
     return os.mkdir, ("harm",)
@@ -236,7 +236,7 @@ def test_an_output_is_overwritten_only_when_asked(cnn6, tmp_path):
   assert sorted(os.listdir(tmp_path)) == ["out", "x.pth"]
   other = tmp_path / "other"
   other.mkdir()
-  with pytest.raises(UserError, match="other is no model directory, and is not overw"):
+  with pytest.raises(UserError, match="other is not a model directory, and is not ov"):
     panns_from_pytorch.convert_file(path, other, overwrite=True)
 
 
@@ -256,5 +256,5 @@ def test_a_model_directory_that_is_none(tmp_path):
   with pytest.raises(UserError, match="holds no model.json: give a model directory"):
     model_directory.load_model(tmp_path)
   (tmp_path / "model.json").write_text('{"architecture": "Cnn6"}')
-  with pytest.raises(UserError, match="model.json is no description of a model"):
+  with pytest.raises(UserError, match="model.json does not describe a model"):
     model_directory.load_model(tmp_path)

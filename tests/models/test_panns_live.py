@@ -1,7 +1,7 @@
 """A training step of PANNs in Flax against the same step in PyTorch.
 
-Dropout and SpecAugment are off, for their noise is not the same. Cnn14 is the
-reference's own, from the package `panns-inference`; Cnn6 is ours.
+Dropout and SpecAugment are off, because the two sides draw different noise. Cnn14 is
+the reference's own, from the package `panns-inference`; Cnn6 is ours.
 """
 
 import sys
@@ -20,9 +20,9 @@ from audiotag_jax.models import panns
 from audiotag_jax.panns import convert, tables
 
 NUM_CLIPS, CLIP_S = 4, 1.0
-# Norm of the difference of a parameter's gradients, relative to the gradient's. They
-# agree within 1e-5, but for a unit so near to zero that rounding decides the side of
-# its ReLU: one of those changes Cnn6's gradients by 1e-3.
+# Norm of the difference of a parameter's gradients, relative to the gradient's. The
+# gradients agree within 1e-5, unless rounding decides the side of a ReLU: one such
+# unit changes Cnn6's gradients by 1e-3.
 GRADIENT_TOLERANCE = 5e-3
 
 
@@ -54,7 +54,7 @@ def own_cnn6():
 
 
 def fill(model, name):
-  """Puts the generated weights into a PyTorch model; returns Flax's of the same."""
+  """Puts the generated weights into a PyTorch model; returns them for Flax too."""
   state_dict = {
     key: torch.from_numpy(panns_reference.weight(key, shape))
     for key, shape in panns_reference.shapes(name).items()
@@ -94,7 +94,7 @@ def flax_step(name, variables, waveforms, labels):
 
 
 def values_per_channel(name):
-  """How many values a norm's variance is of: clips x frames x mel bands."""
+  """The number of values in a norm's variance: clips x frames x mel bands."""
   num_frames = panns.FRONT_END.num_frames(int(CLIP_S * 32_000))
   counts = {"bn0": NUM_CLIPS * num_frames}
   num_blocks = len(panns.create(name, num_classes=1).filters)
@@ -133,8 +133,8 @@ def test_a_training_step_agrees_with_pytorch(name, fixture, request):
   for key, value in ours.items():
     theirs = their_state[key].numpy()
     if key.endswith("running_var"):
-      # PyTorch's running variance is of the unbiased estimate, Flax's of the biased:
-      # the batch's share in it differs by exactly n / (n - 1).
+      # PyTorch averages the unbiased estimate of the variance, Flax the biased one: the
+      # batch's shares differ by exactly n / (n - 1).
       count = counts[key.removesuffix(".running_var")]
       kept = 0.9 * panns_reference.weight(key, value.shape)
       value = kept + (value - kept) * count / (count - 1)

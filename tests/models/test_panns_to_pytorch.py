@@ -1,4 +1,4 @@
-"""The export to PyTorch: what PANNs' classes load, bit for bit."""
+"""The export to PyTorch: PANNs' classes load it, bit for bit."""
 
 import dataclasses
 import os
@@ -13,7 +13,7 @@ import torch_cnn6
 from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns, panns_from_pytorch, panns_to_pytorch
-from audiotag_jax.models.create import described_fields
+from audiotag_jax.models.create import model_fields
 from audiotag_jax.panns.architectures import CNN_BLOCKS
 
 SLIM = {"filters": (2, 3, 4, 5), "embedding_dim": 6}
@@ -27,7 +27,7 @@ def save_own(directory, num_classes, name="Cnn6", **widths):
   variables = jax.tree.map(np.asarray, init())
   description = model_directory.ModelDescription(
     architecture=name,
-    fields=described_fields(model),
+    fields=model_fields(model),
     front_end=dataclasses.asdict(model.front_end),
     class_names=[f"class {i}" for i in range(num_classes)],
     source={"run": "runs/cnn6"},
@@ -95,7 +95,7 @@ def test_refuses_what_it_cannot_export(tmp_path):
     panns_to_pytorch.export_file(tmp_path, tmp_path / "x.pth")
   model, variables = save_own(tmp_path / "cnn6", 4)
   description = model_directory.read_description(tmp_path / "cnn6")
-  wrong = {"crnn": "is a crnn, which PANNs do not have", "Cnn10": "is not of Cnn10: "}
+  wrong = {"crnn": "is a crnn, not one of PANNs' Cnn6", "Cnn10": "is not of Cnn10: "}
   for name, message in wrong.items():
     other = dataclasses.replace(description, architecture=name)
     model_directory.save_model(tmp_path / name, other, variables)

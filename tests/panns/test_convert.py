@@ -1,4 +1,4 @@
-"""Conversion there and back, recognition, and what is refused."""
+"""Conversion to Flax and back, recognition, and refused state_dicts."""
 
 import numpy as np
 import panns_reference
@@ -8,12 +8,12 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.panns import convert, tables
 from audiotag_jax.panns.architectures import CNN_BLOCKS
 
-# Of each family one, and each kind of layer.
+# One architecture of each family, with all kinds of layers.
 SMALL = (
   *("Cnn6", "Cnn10", "MobileNetV1", "MobileNetV2", "LeeNet11", "LeeNet24", "DaiNet19"),
   "ResNet22",
 )
-# What only a file's name tells apart.
+# Architectures that only a file's name tells apart.
 SAME_AS_CNN14 = ("Cnn14", "Cnn14_DecisionLevelMax", "Cnn14_DecisionLevelAvg")
 
 
@@ -83,7 +83,7 @@ def test_other_widths_with_a_fault_are_told_as_before():
   table = tables.TABLES["Cnn6"](5, filters=filters, embedding_dim=7)
   shapes = {entry.key: entry.shape for entry in table}
   shapes["conv_block2.conv1.weight"] = (3, 2, 5, 3)
-  with pytest.raises(UserError, match="none of the 26 architectures; of Cnn6, the n"):
+  with pytest.raises(UserError, match="of the 26 architectures; compared with Cnn6"):
     convert.recognize(shapes)
   assert convert.find_widths(shapes, "Cnn6") == {}
 
@@ -101,7 +101,7 @@ def test_what_is_nearly_an_architecture_is_told_the_difference():
   with pytest.raises(UserError) as error:
     convert.recognize(shapes)
   message = str(error.value)
-  assert "of Cnn10, the nearest, missing bn0.bias, unexpected extra.weight" in message
+  assert "with Cnn10, the nearest: missing bn0.bias, unexpected extra.weight" in message
   assert message.endswith("fc1.weight is [512, 100], not [512, 512]")
 
 
@@ -113,7 +113,7 @@ def test_of_many_faults_some_are_listed_and_the_others_counted():
 
 
 def test_what_has_no_classifier_is_not_of_panns():
-  with pytest.raises(UserError, match="no classifier .* not of PANNs"):
+  with pytest.raises(UserError, match="no classifier .* not a PANNs model"):
     convert.recognize({"conv1.weight": (64, 3, 7, 7)})
 
 
@@ -126,7 +126,7 @@ def test_variables_of_another_model_are_refused():
   with pytest.raises(UserError) as error:
     convert.to_pytorch(variables, table, rest)
   assert str(error.value) == (
-    "the parameters are not its: missing params/bn0/bias, unexpected params/new/bias, "
+    "the parameters differ: missing params/bn0/bias, unexpected params/new/bias, "
     "fc1.bias is [4], not [512]"
   )
 

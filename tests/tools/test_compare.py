@@ -53,7 +53,7 @@ def run_compare(tmp_path, monkeypatch):
 
 
 def check_report(output, figures):
-  """The report is whole, in both forms, and needs nothing from elsewhere."""
+  """Checks that the report is whole, in both forms, and fetches nothing."""
   page = (output / "report.html").read_text()
   markdown = (output / "report.md").read_text()
   titles = re.findall(r"<h2>(.*?)</h2>", page)

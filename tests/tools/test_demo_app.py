@@ -1,4 +1,4 @@
-"""The page, served as a user serves it, in a browser and asked as a browser asks it.
+"""The page, served as a user serves it, in a browser and through its interface.
 
 The test in a browser runs where Debian's chromium and chromium-driver are installed.
 """
@@ -68,7 +68,7 @@ def url(model_dir):
 
 @pytest.fixture(scope="module")
 def ask(url):
-  """Returns what the page's button does with a file."""
+  """Returns the function behind the page's button, which takes a file."""
   client = gradio_client.Client(url, verbose=False, analytics_enabled=False)
 
   def predict(path):
@@ -98,7 +98,7 @@ def test_a_sound_is_tagged_and_drawn(ask, model_dir, tmp_path):
 
 @pytest.fixture
 def browser(tmp_path):
-  """Chromium without a window, which keeps a log of what it asks for."""
+  """Chromium without a window, which logs its requests."""
   options = webdriver.ChromeOptions()
   for argument in (
     *("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"),
@@ -178,9 +178,9 @@ def test_the_page_is_this_computers_alone_and_asks_no_other(url):
   port = int(url.rstrip("/").rsplit(":", 1)[1])
   with urllib.request.urlopen(url, timeout=30) as response:
     page = response.read().decode()
-  assert "What is to be heard?" in page
+  assert "What do you hear?" in page
   assert "fonts.googleapis.com" not in page
-  # A server of all addresses would answer at any of the loopback's.
+  # A server at all addresses would answer at every loopback address.
   with pytest.raises(ConnectionRefusedError):
     socket.create_connection(("127.0.0.2", port), timeout=5)
 

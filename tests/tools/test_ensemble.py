@@ -34,5 +34,5 @@ def test_its_scores_are_the_runs_mean(workdirs, tmp_path, monkeypatch, capsys):
   assert entry["model"] == "ensemble of run0, run1, run2"
   assert entry["params"] == 3 * 195_788
   assert f"{entry['mAP']:.3f}" in capsys.readouterr().out
-  # It stands beside its members in a comparison.
+  # A comparison takes the ensemble beside its members.
   assert len(runs.load_runs([*workdirs, output])) == 4

@@ -7,7 +7,7 @@ RECIPE = "--config=configs/crnn_fsd50k_small.py"
 
 
 def test_a_folder_is_inspected(fsd50k_dir, tmp_path, run_tool):
-  # A clip of eval, coded otherwise, becomes one of train; another one goes missing.
+  # A clip of eval, in another coding, joins train; another clip goes missing.
   samples, rate_hz = soundfile.read(
     fsd50k_dir / "FSD50K.eval_audio/1018.wav", dtype="int16"
   )

@@ -40,7 +40,7 @@ def test_a_run_is_measured_as_it_was_evaluated(finished, run_tool):
 
   again = run_tool("measure.py", str(finished))
   assert again.returncode == 0, again.stderr
-  assert again.stdout.count("is there, and newer than the evaluation") == 2
+  assert again.stdout.count("exists, and is newer than the evaluation") == 2
 
 
 def test_what_is_no_finished_run_is_one_line(tmp_path, run_tool):

@@ -1,4 +1,4 @@
-"""The study: what it runs, in which order, what it skips and where it stops."""
+"""The study: its commands and their order, skipped steps and mistakes."""
 
 import json
 import re
@@ -24,7 +24,7 @@ SOURCE = "--config.data.source_dir=/data/FSD50K"
 
 
 class Runner:
-  """In place of `subprocess.run`: writes what the commands would, or fails."""
+  """Replaces `subprocess.run`: writes what the commands would write, or fails."""
 
   def __init__(self):
     self.commands = []
@@ -54,7 +54,7 @@ class Runner:
     (workdir / "results" / "predictions.npz").touch()
 
   def names(self):
-    """What was run: a tool's name or, of a run, its folder's."""
+    """The commands that ran: each a tool's name or a run's folder."""
     return [
       Path(command[0]).stem if command[0] != "-m" else Path(command[3]).name
       for command in self.commands
@@ -83,7 +83,7 @@ def launch(monkeypatch, *args):
 
 
 def launch_wrong(monkeypatch, capsys, *args):
-  """Returns the one line that is said of a command that fails."""
+  """Runs a command that fails; returns its one line of error."""
   with pytest.raises(SystemExit) as info:
     launch(monkeypatch, *args)
   said = info.value.code
@@ -118,7 +118,7 @@ def test_trains_measures_and_compares(runner, recipes, monkeypatch, tmp_path, ca
 def test_goes_on_where_it_was_stopped(runner, recipes, monkeypatch, capsys):
   runner.fails_at = 2
   said = launch_wrong(monkeypatch, capsys, *recipes, SOURCE)
-  assert said.startswith("error: the study stopped, for this failed with exit code 3: ")
+  assert said.startswith("error: the study stopped because of exit code 3 from: ")
   assert "python -m audiotag_jax.main" in said
   assert "second.py" in said
   runner.commands, runner.fails_at = [], None
@@ -168,7 +168,7 @@ def test_a_finished_run_of_another_config_is_no_run_of_this_study(
   runner, recipes, monkeypatch, tmp_path, capsys
 ):
   launch(monkeypatch, *recipes, SOURCE)
-  # Where the data lies may change.
+  # The place of the data may change.
   launch(monkeypatch, *recipes, "--config.data.source_dir=/elsewhere")
   text = RECIPE.replace("num_steps = 5", "num_steps = 60")
   (tmp_path / "second.py").write_text(text)
@@ -183,9 +183,15 @@ def test_a_finished_run_of_another_config_is_no_run_of_this_study(
     ([], "first.py: config.data.source_dir is not set"),
     ([SOURCE, "--config.train.steps=3"], "first.py has no key .*steps"),
     ([SOURCE, "--config.train.num_steps=many"], "first.py: .*num_steps"),
-    ([SOURCE, "--config.init_from=none"], "first.py starts from none, which is no mod"),
+    (
+      [SOURCE, "--config.init_from=none"],
+      "first.py starts from none, which is not a mod",
+    ),
     ([SOURCE, "--config=none.py"], "there is no recipe none.py"),
-    ([SOURCE, "--config={folder}/more/first.py"], "called as their recipes, but those"),
+    (
+      [SOURCE, "--config={folder}/more/first.py"],
+      "have the names of their recipes, but",
+    ),
     ([SOURCE, "--sedes=1"], r"error: unknown flag --sedes=1 \(--seeds\?\)"),
     ([SOURCE, "--demo"], "not allowed with argument"),
   ],
@@ -209,7 +215,7 @@ def test_the_demo_s_way_from_pre_training_to_fine_tuning(tmp_path, monkeypatch):
   monkeypatch.delenv("XLA_FLAGS")
   steps = study.plan_demo(tmp_path / "demo", [], overrides)
   pretrain, export, convert, _, finetune, *_ = steps
-  # Other runs, measuring and comparing have tests of their own.
+  # Other tests cover other runs, measuring and comparing.
   study.carry_out([pretrain, export, convert, finetune])
   converted = json.loads((tmp_path / "demo/cnn14/model.json").read_text())
   assert converted["architecture"] == "Cnn6"

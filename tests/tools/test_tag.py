@@ -16,7 +16,7 @@ from audiotag_jax.inference import Tagger, tag_output
 from audiotag_jax.inference.tag_files import FileTagger
 
 RATE_HZ = 8_000
-# All of their scores lie above, and none.
+# Thresholds that all scores reach, and that no score reaches.
 LOW, HIGH = [0.01] * 3, [0.99] * 3
 
 
@@ -28,7 +28,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-  """Three recordings, of 0.3, 1 and 2 s, a text named .wav, and what is none."""
+  """Three recordings of 0.3, 1 and 2 s, a text named .wav, and files to skip."""
   folder = tmp_path / "recordings"
   (folder / "more").mkdir(parents=True)
   files = (
@@ -161,7 +161,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(
   assert (code, out) == (3, "")
   whole = output.read_bytes()
   assert run(*args)[0] == 3
-  # A failed file is in jsonl and csv, and is tried again where it cannot be.
+  # jsonl and csv list the failed file; dcase cannot, so the file is tried again.
   assert output.read_bytes() == whole
 
   lines = whole.splitlines(keepends=True)
@@ -213,7 +213,7 @@ def test_another_output_is_left_alone(run, folder, tmp_path):
     for file_format in tag_output.APPENDED_FORMATS:
       code, _, _ = run(folder, f"--format={file_format}", f"--output={output}")
       assert code == (
-        f"error: {output} is there and is no --format={file_format}: give another "
+        f"error: {output} exists and is not in --format={file_format}: give another "
         "--output"
       )
     assert output.read_text() == notes
@@ -231,7 +231,7 @@ def test_events_for_dcase(run, folder, model):
   _, out, _ = run(folder, "--format=dcase")
   rows = list(csv.DictReader(io.StringIO(out), delimiter="\t"))
   assert tuple(rows[0]) == ("filename", "onset", "offset", "event_label")
-  # All scores are above the threshold: an event of each class goes on throughout.
+  # All scores are above the threshold, so an event of each class lasts throughout.
   ends = {(row["filename"], float(row["onset"]), float(row["offset"])) for row in rows}
   lengths = {"b.wav": 0.3, "c, é #1.ogg": 2.0, "more/a.FLAC": 1.0}
   assert ends == {(str(folder / name), 0.0, length) for name, length in lengths.items()}
@@ -249,8 +249,8 @@ def test_label_tracks_for_audacity(run, folder, tmp_path, monkeypatch):
   ]
   code, _, _ = run(folder, "--format=audacity")
   assert code == (
-    "error: --format=audacity of 4 files: give --output=FOLDER, a label track for each "
-    "goes there"
+    "error: --format=audacity of 4 files needs --output=FOLDER, for a label track of "
+    "each file"
   )
   output = tmp_path / "tracks"
   assert run(folder, "--format=audacity", f"--output={output}")[0] == 3
@@ -258,7 +258,7 @@ def test_label_tracks_for_audacity(run, folder, tmp_path, monkeypatch):
   assert tracks == {"b.wav.txt", "c, é #1.ogg.txt", "more/a.FLAC.txt"}
   track = output / "b.wav.txt"
   assert sorted(track.read_text().splitlines()) == sorted(out.splitlines())
-  # A second run goes on there, from wherever it is started.
+  # A second run resumes the output, in whatever folder it is started.
   track.write_text("mine")
   (output / "more/a.FLAC.txt").unlink()
   monkeypatch.chdir(folder / "more")
@@ -277,7 +277,7 @@ def test_a_picture_of_one_file(run, folder, tmp_path):
   assert code == "error: --plot draws one file, not 4"
   code, _, _ = run(folder / "b.wav", f"--plot={tmp_path}/b")
   assert code == (
-    f"error: {tmp_path}/b is to be a picture: give it an ending, such as .png"
+    f"error: {tmp_path}/b does not end like a picture: give it an ending, such as .png"
   )
 
 

@@ -71,7 +71,7 @@ def test_mixup_mixes_inputs_and_labels_by_one_weight(shape):
   x, before = (np.asarray(batch["inputs"]).reshape(64, -1) for _ in range(2))
   before = np.roll(x, 1, axis=0)
   y = np.asarray(mixed["inputs"]).reshape(64, -1)
-  # The weight by least squares on each clip's own line between the two.
+  # Each clip's weight, by least squares on the line between the two clips.
   line = x - before
   weight = ((y - before) * line).sum(axis=1) / (line**2).sum(axis=1)
   assert 0 <= weight.min() < 0.2

@@ -5,7 +5,7 @@ import pytest
 from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import panns
-from audiotag_jax.models.create import described_fields
+from audiotag_jax.models.create import model_fields
 from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import train
 from audiotag_jax.training.run import open_run, restore_or_init
@@ -15,7 +15,7 @@ FILTERS = (4, 4, 8, 8)
 
 @pytest.fixture
 def config(tiny_config, tmp_path, monkeypatch):
-  """A Cnn6 of few filters, to be fine-tuned from a model directory of 5 classes."""
+  """A Cnn6 of few filters, fine-tuned from a model directory of 5 classes."""
   row = ARCHITECTURES["Cnn6"]
   small = row.fields | {"filters": FILTERS, "embedding_dim": 6}
   monkeypatch.setitem(ARCHITECTURES, "Cnn6", row._replace(fields=small))
@@ -39,7 +39,7 @@ def write_pretrained(config):
   )
   description = model_directory.ModelDescription(
     architecture="Cnn6",
-    fields=described_fields(model),
+    fields=model_fields(model),
     front_end=dict(config.frontend),
     class_names=list("abcde"),
     source={"file": "Cnn6.pth", "sha256": ""},

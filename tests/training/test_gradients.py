@@ -1,16 +1,16 @@
-"""The gradients that training takes, compared with those of the definition.
+"""The gradients of training, compared with the gradients of the definition.
 
 The definition is the training step itself, op by op in float64 (tests/op_by_op.py),
-with vmap in place of pmap. Compared with it are the step as it is trained, compiled by
-pmap, and the model's loss as a user may differentiate it, compiled by jit.
+with vmap in place of pmap. Two computations are compared with it: the training step,
+compiled by pmap, and the model's loss, differentiated as a user may, compiled by jit.
 
 In float32, rounding puts a few of a million activations on the other side of a ReLU, or
 takes the other of two nearly equal cells of a maximum, and a deep narrow network
-multiplies rounding. So a case may differ from float64 by `ROUNDING_FACTOR` times what
-float32 op by op does. A flip is an accident of a batch, and a wrong gradient is not: a
-case fails if it fails on each of `BATCHES`.
+multiplies rounding. So a case may differ from float64 by `ROUNDING_FACTOR` times the
+difference of float32 op by op. Such a flip depends on the batch, a wrong gradient does
+not: a case fails only if it fails on each of `BATCHES`.
 
-A case compiles for up to a minute. `python -m pytest` runs those of `OFTEN`, and
+A case compiles for up to a minute. `python -m pytest` runs the cases of `OFTEN`, and
 `python -m pytest -m '' tests/training/test_gradients.py` runs all.
 """
 
@@ -34,7 +34,7 @@ from audiotag_jax.models.create import create_model
 from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import augment, finetune, losses, optim, steps
 
-# The cases that every run of the tests has; the others are marked as exhaustive.
+# Cases in every run of the tests; the others are marked as exhaustive.
 OFTEN = ("mixup and SpecAugment", "max", "Cnn14")
 
 BATCHES = range(3)
@@ -44,7 +44,7 @@ CLASSES = 5
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-  """How far a tensor's gradient may be from the definition's.
+  """Bounds of a gradient's differences from the definition's.
 
   Attributes:
     relative: norm of the difference, relative to the definition's norm.
@@ -57,7 +57,7 @@ class Bounds:
   loss: float = 1e-5
 
   def widened(self, rounding: float) -> "Bounds":
-    """Returns bounds that allow a relative difference that rounding explains."""
+    """Returns bounds for a relative difference that rounding explains."""
     relative = max(self.relative, ROUNDING_FACTOR * rounding)
     return Bounds(relative, min(self.cosine, 1.0 - relative**2), self.loss)
 
@@ -67,7 +67,7 @@ BFLOAT16 = Bounds(relative=0.1, cosine=0.99, loss=1e-2)
 
 
 def mark(names):
-  """Marks the cases that only an exhaustive run has."""
+  """Marks the cases that only an exhaustive run includes."""
   return [
     pytest.param(name, marks=[] if name in OFTEN else pytest.mark.exhaustive)
     for name in names
@@ -88,7 +88,7 @@ class Case:
   Attributes:
     config: the config.
     model: the model, for pmap.
-    shape: of the inputs.
+    shape: shape of the inputs.
     num_devices: devices that share the batch.
   """
 
@@ -103,8 +103,8 @@ class Case:
     self.num_devices = num_devices
     self.scales = finetune.learning_rate_scales(model, config, (1, *shape[1:]))
     variables = tiny_models.random_variables(model)
-    # Larger biases would leave channels with hardly an activation, whose norm
-    # multiplies rounding by hundreds.
+    # Larger biases would leave channels with hardly an activation; the norms of such
+    # channels multiply rounding by hundreds.
     self.params = jax.tree_util.tree_map_with_path(
       lambda path, x: 0.1 * x if path[-1].key == "bias" else x, variables["params"]
     )
@@ -133,7 +133,7 @@ class Case:
     return {key: x.reshape(*shape, *x.shape[1:]) for key, x in batch.items()}
 
   def defined(self, batch, dtype=np.float64):
-    """Loss and gradients of the step op by op."""
+    """Loss and gradients of the training step, op by op."""
     tx = keep_gradients()
     step = self._step(self.model.clone(dtype=dtype), tx, batch["labels"])
     on_devices = jax.vmap(
@@ -154,7 +154,7 @@ class Case:
     return lambda batch: step(state, self._shard(batch))
 
   def trained(self, batch):
-    """Loss and gradients of the step that is trained."""
+    """Loss and gradients of the training step, compiled by pmap."""
     new, metrics = self._pmapped(batch)
     return jax.tree.map(lambda x: np.asarray(x)[0], (metrics["loss"], new.opt_state[0]))
 
@@ -188,7 +188,7 @@ def compare(ours, defined, bounds: Bounds) -> tuple[list[str], tuple[float, str]
   """Compares losses and gradients.
 
   A gradient that is zero by definition, such as that of a bias before a softmax, is
-  compared with the norm of all.
+  compared relative to the norm of all gradients.
 
   Returns:
     The faults, and the worst relative difference with its tensor.
@@ -260,13 +260,13 @@ def create(config: ml_collections.ConfigDict) -> nn.Module:
 
 
 def test_the_default_crnn(record_property):
-  """A maximum's gradient by comparison, under jit, is off by 0.9 at this size."""
+  """A maximum whose gradient compares cells, under jit, is off by 0.9 at this size."""
   config = config_lib.get_config()
   check(Case(config, create(config), (4, 202, 64)), record_property)
 
 
-# The recipes of CRNNs; crnn_study has crnn_fsd50k's model and shape, crnn_demo_study
-# has crnn_demo's. crnn_fsd50k's 64 clips would take minutes and 20 GB in float64.
+# Recipes of CRNNs. crnn_study has crnn_fsd50k's model and shape, crnn_demo_study has
+# crnn_demo's. crnn_fsd50k's 64 clips would take minutes and 20 GB in float64.
 RECIPES = {
   "crnn_demo": 16,
   "crnn_fsd50k": 4,

@@ -33,7 +33,7 @@ def test_asymmetric_by_hand():
   loss = losses.asymmetric(
     LOGITS, LABELS, gamma_positive=1.0, gamma_negative=2.0, margin=0.05
   )
-  # Negatives: p 3/4 and 1/5 become 0.7 and 0.15.
+  # The negatives' p of 3/4 and 1/5 become 0.7 and 0.15.
   expected = [
     (0.5 * np.log(2) - 0.7**2 * np.log(0.3)) / 2,
     (-(0.15**2) * np.log(0.85) + 0.5 * np.log(2)) / 2,

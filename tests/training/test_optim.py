@@ -46,7 +46,7 @@ def test_only_kernels_decay(train):
 
 
 def step(train, params, grads):
-  """The second step, the first with a learning rate."""
+  """The second step, which is the first with a learning rate above 0."""
   tx = optim.create_optimizer(train, {"dense": 1.0})
   state = tx.init(params)
   _, state = tx.update(grads, state, params)

@@ -1,4 +1,4 @@
-"""Two processes of two devices each train and evaluate as one of four does."""
+"""Two processes of two devices each train and evaluate like one of four devices."""
 
 import json
 import socket

@@ -67,7 +67,7 @@ def test_eight_devices_train_as_one_does(config):
 
 
 def test_all_devices_hold_the_same_state(config):
-  config.crnn.dropout = 0.3  # each device drops others, yet all take the same step
+  config.crnn.dropout = 0.3  # each device drops other units, yet all take the same step
   step, shard, state = setup(config, 8)
   state, _ = step(state, shard(batch_of(16)))
   for leaf in jax.tree.leaves(state):
@@ -126,7 +126,7 @@ def test_the_moving_average_is_the_hand_computed_one(config):
   config.train.warmup_share = 0.0
   step, shard, state = setup(config, 1)
   kernel, expected = state.params["conv0"]["kernel"], state.params["conv0"]["kernel"]
-  for decay in (0.1, 0.15):  # of the first step 1 / 10; of the second not 2 / 11
+  for decay in (0.1, 0.15):  # 1 / 10, then 0.15 and not 2 / 11
     state, _ = step(state, shard(batch_of(16)))
     new = state.params["conv0"]["kernel"]
     assert not np.allclose(new, kernel, atol=1e-6)

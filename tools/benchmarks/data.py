@@ -18,11 +18,11 @@ BATCH_SIZE = 64
 
 
 def benchmark(num_clips: int, largest_index: int) -> None:
-  """Measures each stage in a process of its own, so that its memory is its own.
+  """Measures each stage in a new process, so that its peak memory is its own.
 
   Args:
-    num_clips: clips of audio that are made and read.
-    largest_index: clips of the largest set that is simulated.
+    num_clips: number of audio clips that are made and read.
+    largest_index: number of clips of the largest simulated set.
   """
   with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
@@ -48,9 +48,9 @@ def peak_gib() -> float:
 
 
 def write_clips(folder: Path, num_clips: int) -> float:
-  """Writes noise in FSD50K's layout, as long as its clips; returns the hours."""
+  """Writes noise as long as FSD50K's clips, in its layout; returns the hours."""
   rng = np.random.default_rng(0)
-  # 0.3 to 30 s, 7.6 s in the mean, as FSD50K's.
+  # 0.3 to 30 s, 7.6 s on average, like FSD50K's clips.
   seconds = np.clip(rng.lognormal(1.45, 1.15, num_clips), 0.3, 30.0)
   noise = rng.normal(0, 0.1, 44_100 * 31).astype(np.float32)
   for part in ("dev_audio", "eval_audio", "ground_truth"):
@@ -81,7 +81,7 @@ def create_config(folder: Path):
 
 
 def benchmark_prepare(folder: Path) -> None:
-  """Audio files to a prepared set, against librosa.load clip by clip."""
+  """Measures preparation of audio files, against librosa.load clip by clip."""
   from audiotag_jax.data import dataset as dataset_lib
 
   config = create_config(folder)
@@ -103,7 +103,7 @@ def benchmark_prepare(folder: Path) -> None:
 
 
 def benchmark_log_mel(folder: Path) -> None:
-  """Stored waveforms to batches of 10-s log-mels, against PyTorch's DataLoader."""
+  """Measures batches of 10-s log-mels of waveforms, against PyTorch's DataLoader."""
   import torch
 
   from audiotag_jax.data import dataset as dataset_lib
@@ -111,7 +111,7 @@ def benchmark_log_mel(folder: Path) -> None:
 
   config = create_config(folder)
   clips = train_clips(dataset_lib, config)
-  # Each clip about five times.
+  # Each clip is read about five times.
   config.train.num_steps = max(2, 5 * len(clips) // BATCH_SIZE)
 
   def ours() -> int:
@@ -143,13 +143,13 @@ def benchmark_log_mel(folder: Path) -> None:
 
 
 def train_clips(dataset_lib, config):
-  """The train split of the prepared set; there is no eval split to ask for."""
+  """Returns the train split of the prepared set, which has no eval split."""
   clips, split = dataset_lib.load_clips(dataset_lib.prepare(config), config)
   return clips.select(split == "train")
 
 
 def write_wavs(folder: Path, clips, config) -> None:
-  """The clips as the peer is to read them: 32 kHz, 10 s."""
+  """Writes the clips that the peer reads: 32 kHz, 10 s."""
   from audiotag_jax.data import input_pipeline
   from audiotag_jax.data.clips import read_waveform
 
@@ -191,7 +191,7 @@ def one_thread(_) -> None:
 
 
 def benchmark_cached_log_mels(folder: Path) -> None:
-  """Batches of cached log-mels, against tf.data reading their bytes from TFRecord."""
+  """Measures batches of cached log-mels, against tf.data that reads their bytes."""
   import tensorflow as tf
 
   from audiotag_jax.data import dataset as dataset_lib
@@ -229,7 +229,7 @@ def benchmark_cached_log_mels(folder: Path) -> None:
 
 
 def benchmark_index(num_clips: int) -> None:
-  """The first batch of a set of so many clips, of its middle, and the rate there."""
+  """Measures a set's first batch, a batch in its middle, and the rate there."""
   with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
     write_simulated_set(folder, num_clips)
@@ -266,7 +266,7 @@ def take(batches: Iterator, count: int) -> None:
 
 
 def write_simulated_set(folder: Path, num_clips: int) -> None:
-  """A prepared set of so many clips of a millisecond, with AudioSet's classes."""
+  """Writes a prepared set of clips of a millisecond, with AudioSet's classes."""
   import tensorflow_datasets as tfds
 
   from audiotag_jax.data import builder, records

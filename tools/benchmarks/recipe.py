@@ -26,7 +26,7 @@ def benchmark(recipe: Path, source_dir: Path) -> None:
 
 
 def benchmark_prepare(config, source_dir: Path, data_dir: str):
-  """Preparation, against librosa.load clip by clip on one core."""
+  """Measures preparation, against librosa.load clip by clip on one core."""
   import librosa
 
   from audiotag_jax.data import builder
@@ -58,7 +58,7 @@ def benchmark_prepare(config, source_dir: Path, data_dir: str):
 
 
 def benchmark_log_mel(config, clips) -> None:
-  """Stored audio to log-mel batches, against librosa on the same clips."""
+  """Measures batches of log-mels, against librosa on the same clips."""
   import librosa
 
   from audiotag_jax.data import input_pipeline
@@ -101,7 +101,7 @@ def benchmark_log_mel(config, clips) -> None:
 
 
 def benchmark_train(config, num_classes: int) -> None:
-  """Training steps on a random batch that is in memory."""
+  """Measures training steps on a random batch that is in memory."""
   import jax
 
   from audiotag_jax import parallel

@@ -1,4 +1,4 @@
-"""What the parts of benchmark.py share: a stopwatch, and a row of the table."""
+"""Helpers of benchmark.py's parts: a stopwatch, and a row of the table."""
 
 import time
 from collections.abc import Callable

@@ -27,11 +27,12 @@ NAME = "Cnn14"
 CLIP_S = 10.0
 BATCH_SIZES = (1, 8)
 NUM_ROUNDS = 5
-# OpenMP's threads, PyTorch's, go on spinning for 0.2 s after their work is done.
+# Pause between measurements: PyTorch's OpenMP threads spin for 0.2 s after their work.
 PAUSE_S = 0.5
 LONG_S = 3600.0
 TAG = Path(__file__).parents[1] / "tag.py"
-# A process's peak counts its parent's, had when it was made: this one is small.
+# Program that runs a command and prints its peak memory. It is small, because a
+# process's peak includes its parent's memory at its start.
 MEASURE = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True)
@@ -51,7 +52,7 @@ def benchmark() -> None:
 
 
 def draw_weights() -> dict:
-  """A CNN14's initial variables, as numpy arrays."""
+  """Returns a CNN14's initial variables, as numpy arrays."""
   model = panns.create(NAME, num_classes=527)
   waveform = np.zeros((1, 32_000), np.float32)
   draw = jax.jit(lambda key: model.init(key, waveform, train=False))
@@ -70,7 +71,7 @@ def write_model(directory: Path, variables: dict) -> None:
 
 
 def benchmark_clips(folder: Path, variables: dict) -> None:
-  """Clips a second, waveform to probabilities, of one clip and of batches."""
+  """Measures clips per second, waveform to probabilities, alone and in batches."""
   import torch
 
   tagger = Tagger.load(folder / "model")
@@ -99,7 +100,7 @@ def benchmark_clips(folder: Path, variables: dict) -> None:
 
 
 def fastest(functions: list[Callable]) -> tuple[list[float], list]:
-  """Each function's shortest time, taken in turns, and its result."""
+  """Returns each function's shortest time, measured in turns, and its result."""
   results = [function() for function in functions]
   seconds = []
   for _ in range(NUM_ROUNDS):
@@ -110,7 +111,7 @@ def fastest(functions: list[Callable]) -> tuple[list[float], list]:
 
 
 def load_reference(folder: Path, variables: dict):
-  """`panns_inference`'s Cnn14 with the variables, on the CPU."""
+  """Returns `panns_inference`'s Cnn14 with the variables, on the CPU."""
   import torch
 
   with _panns_data(folder), warnings.catch_warnings():
@@ -141,7 +142,7 @@ def write_classes(home: Path) -> None:
 
 @contextlib.contextmanager
 def _panns_data(folder: Path) -> Iterator[None]:
-  """Makes a folder, with the classes in it, the home folder."""
+  """Writes the classes to a folder, and makes it the home folder in the block."""
   write_classes(folder)
   before = {key: os.environ.get(key) for key in ("HOME", "MPLBACKEND")}
   os.environ.update(HOME=str(folder), MPLBACKEND="agg")
@@ -155,7 +156,7 @@ def _panns_data(folder: Path) -> Iterator[None]:
 
 
 def benchmark_files(folder: Path) -> None:
-  """tools/tag.py's first answer, and its pace and memory on a long file."""
+  """Measures tools/tag.py's first answer, and pace and memory on a long file."""
   clip, long = folder / "clip.wav", folder / "long.wav"
   write_noise(clip, CLIP_S)
   write_noise(long, LONG_S)
