@@ -18,8 +18,11 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # the process.
 sys.modules["triton"] = None
 
+import copy
 import csv
+import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import imageio_ffmpeg
 import numpy as np
@@ -27,6 +30,7 @@ import pytest
 import soundfile
 
 CLASSES = ("Bell", "Rain", "Siren")
+CLIPS = {"train": 12, "val": 6, "eval": 7}
 MIDS = ("/m/0395lw", "/m/06mb1", "/m/03kmc9")
 
 
@@ -73,17 +77,16 @@ def write_fsd50k(
 @pytest.fixture
 def fsd50k_dir(tmp_path) -> Path:
   """12 train, 6 val and 7 eval clips of three classes, of 0.3, 1 and 2.5 s."""
-  return write_fsd50k(tmp_path / "source", {"train": 12, "val": 6, "eval": 7})
+  return write_fsd50k(tmp_path / "source", CLIPS)
 
 
-@pytest.fixture
-def tiny_config(fsd50k_dir, tmp_path):
+def create_tiny_config(source_dir: Path, data_dir: Path):
   """A recipe that trains in seconds: 6 steps of 8 clips, a validation every second."""
   from audiotag_jax import config as config_lib
 
   config = config_lib.get_config()
-  config.data.source_dir = str(fsd50k_dir)
-  config.data.data_dir = str(tmp_path / "data")
+  config.data.source_dir = str(source_dir)
+  config.data.data_dir = str(data_dir)
   config.data.clip_s = 1.0
   config.frontend.sample_rate_hz = 8_000
   config.frontend.f_max_hz = 4_000.0
@@ -97,6 +100,44 @@ def tiny_config(fsd50k_dir, tmp_path):
   config.train.eval_every_steps = 2
   config.evaluation.batch_size = 8
   return config
+
+
+@pytest.fixture
+def tiny_config(fsd50k_dir, tmp_path):
+  return create_tiny_config(fsd50k_dir, tmp_path / "data")
+
+
+class FinishedRun(NamedTuple):
+  """A run of `create_tiny_config`.
+
+  Attributes:
+    config: its config.
+    workdir: its folder.
+    text: the results that it printed.
+  """
+
+  config: Any
+  workdir: Path
+  text: str
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> FinishedRun:
+  """A finished run that tests share; a test that writes to it takes `finished_copy`."""
+  from audiotag_jax.training import train
+
+  folder = tmp_path_factory.mktemp("finished")
+  config = create_tiny_config(write_fsd50k(folder / "source", CLIPS), folder / "data")
+  text = train.train_and_evaluate(config, str(folder / "run"))
+  return FinishedRun(config, folder / "run", text)
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path) -> FinishedRun:
+  """A copy of the finished run, whose data the tests share."""
+  shutil.copytree(finished.workdir, tmp_path / "run")
+  config = copy.deepcopy(finished.config)
+  return FinishedRun(config, tmp_path / "run", finished.text)
 
 
 @pytest.fixture

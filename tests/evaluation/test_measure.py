@@ -9,14 +9,6 @@ from audiotag_jax.evaluation.runs import load_run
 from audiotag_jax.training import evaluate_run, train
 
 
-@pytest.fixture
-def finished(tiny_config, tmp_path):
-  """The workdir of a finished run."""
-  workdir = tmp_path / "run"
-  train.train_and_evaluate(tiny_config, str(workdir))
-  return workdir
-
-
 def read(path):
   return json.loads(path.read_text())
 
@@ -30,7 +22,8 @@ def measures(monkeypatch):
   return runs
 
 
-def test_the_split_evaluated_last_is_measured(tiny_config, finished, measures):
+def test_the_split_evaluated_last_is_measured(finished_copy, measures):
+  config, finished, _ = finished_copy
   list(measure.measure_run(finished))
   (first,) = measures["cost"]
   assert first.config.evaluation.split == "eval"
@@ -39,8 +32,8 @@ def test_the_split_evaluated_last_is_measured(tiny_config, finished, measures):
   list(measure.measure_run(finished))
   assert len(measures["cost"]) == 1
 
-  tiny_config.evaluation.split, tiny_config.evaluation.threshold = "val", 0.4
-  evaluate_run.evaluate_only(tiny_config, str(finished))
+  config.evaluation.split, config.evaluation.threshold = "val", 0.4
+  evaluate_run.evaluate_only(config, str(finished))
   os.utime(finished / "results/robustness.json")
   list(measure.measure_run(finished))
   assert len(measures["robustness"]) == 1
@@ -49,7 +42,11 @@ def test_the_split_evaluated_last_is_measured(tiny_config, finished, measures):
   assert measures["cost"][1].config.evaluation.threshold == 0.4
 
 
-def test_weights_or_clips_that_are_not_those_evaluated(finished, fsd50k_dir):
+def test_weights_or_clips_that_are_not_those_evaluated(
+  tiny_config, fsd50k_dir, tmp_path
+):
+  finished = tmp_path / "run"
+  train.train_and_evaluate(tiny_config, str(finished))
   path = finished / "results/performance.json"
   performance = read(path)
   performance["run"]["step"] += 1

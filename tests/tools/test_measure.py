@@ -2,22 +2,13 @@ import json
 
 import pytest
 
-from audiotag_jax.training import train
-
-
-@pytest.fixture
-def finished(tiny_config, tmp_path):
-  """The workdir of a finished run."""
-  workdir = tmp_path / "run"
-  train.train_and_evaluate(tiny_config, str(workdir))
-  return workdir
-
 
 def read(path):
   return json.loads(path.read_text())
 
 
-def test_a_run_is_measured_as_it_was_evaluated(finished, run_tool):
+def test_a_run_is_measured_as_it_was_evaluated(finished_copy, run_tool):
+  finished = finished_copy.workdir
   result = run_tool("measure.py", str(finished))
   assert result.returncode == 0, result.stderr
   results = finished / "results"

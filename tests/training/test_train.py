@@ -32,15 +32,8 @@ def last_state(config, workdir):
   return state
 
 
-@pytest.fixture
-def finished(tiny_config, tmp_path):
-  """The workdir of a finished run, and what it printed."""
-  workdir = tmp_path / "run"
-  return workdir, train.train_and_evaluate(tiny_config, str(workdir))
-
-
 def test_a_run_leaves_what_the_contract_says(finished):
-  workdir, text = finished
+  _, workdir, text = finished
   assert "label prior (chance)" in text
   assert str(workdir / "results") in text
 
@@ -78,7 +71,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
 
 
 def test_thresholds_are_tuned_on_val_and_lie_with_the_model(finished):
-  workdir, text = finished
+  _, workdir, text = finished
   assert "tuned on val" in text
   val = np.load(workdir / "results/val_predictions.npz")
   assert val["fname"].tolist() == [str(n) for n in range(1012, 1018)]
@@ -155,7 +148,7 @@ def test_the_moving_average_is_what_is_validated_and_saved(tiny_config, tmp_path
 
 
 def test_tensorboard_shows_clips_to_see_and_to_hear(finished):
-  workdir, _ = finished
+  workdir = finished.workdir
   events = event_accumulator.EventAccumulator(
     str(workdir), size_guidance={event_accumulator.TENSORS: 0}
   ).Reload()
@@ -207,22 +200,20 @@ def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(
     np.testing.assert_array_equal(curves[0], curves[1])
 
 
-def test_a_finished_run_is_only_evaluated_again(tiny_config, tmp_path):
-  first = train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
-  scalars = learning_curves.read_scalars(tmp_path / "run")
-  assert train.train_and_evaluate(tiny_config, str(tmp_path / "run")) == first
-  again = learning_curves.read_scalars(tmp_path / "run")
+def test_a_finished_run_is_only_evaluated_again(finished, finished_copy):
+  config, workdir, _ = finished_copy
+  scalars = learning_curves.read_scalars(workdir)
+  text = train.train_and_evaluate(config, str(workdir))
+  assert text.replace(str(workdir), str(finished.workdir)) == finished.text
+  again = learning_curves.read_scalars(workdir)
   np.testing.assert_array_equal(scalars["train/loss"], again["train/loss"])
 
 
-def test_evaluation_alone_scores_the_split_and_checkpoint_asked_for(
-  tiny_config, tmp_path
-):
-  workdir = tmp_path / "run"
-  train.train_and_evaluate(tiny_config, str(workdir))
-  tiny_config.evaluation.split = "val"
-  tiny_config.evaluation.checkpoint = "last"
-  evaluate_run.evaluate_only(tiny_config, str(workdir))
+def test_evaluation_alone_scores_the_split_and_checkpoint_asked_for(finished_copy):
+  config, workdir, _ = finished_copy
+  config.evaluation.split = "val"
+  config.evaluation.checkpoint = "last"
+  evaluate_run.evaluate_only(config, str(workdir))
   entry = performance(workdir)
   assert (entry["split"], entry["step"], entry["num_clips"]) == ("val", 6, 6)
   steps, values = learning_curves.read_scalars(workdir)["val/mAP"]
@@ -245,12 +236,12 @@ def test_evaluation_needs_a_run(tiny_config, tmp_path):
     evaluate_run.evaluate_only(tiny_config, str(tmp_path))
 
 
-def test_a_workdir_of_another_config_is_refused(tiny_config, tmp_path):
-  train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
-  tiny_config.train.learning_rate = 0.5
-  tiny_config.evaluation.threshold = 0.4  # free to change
+def test_a_workdir_of_another_config_is_refused(finished_copy):
+  config, workdir, _ = finished_copy
+  config.train.learning_rate = 0.5
+  config.evaluation.threshold = 0.4  # free to change
   with pytest.raises(UserError) as info:
-    train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
+    train.train_and_evaluate(config, str(workdir))
   assert "train.learning_rate (was 0.001, now 0.5)" in str(info.value)
   assert "threshold" not in str(info.value)
 
