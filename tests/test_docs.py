@@ -81,6 +81,8 @@ def check_pytest(args):
   for arg in args:
     if arg.startswith("tests"):
       assert (ROOT / arg).is_file(), arg
+  if "-k" in args:
+    assert args[args.index("-k") + 1] in (ROOT / args[-3]).read_text()
 
 
 @pytest.mark.parametrize("page", PAGES)

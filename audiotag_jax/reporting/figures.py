@@ -5,6 +5,7 @@ A run, or a split, has the same colour and marker in all figures: `styles` gives
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,7 +19,7 @@ WIDTH_IN = 10.0
 # More rows than these are put beside each other in two columns.
 ROWS_OF_A_COLUMN = 60
 
-Styles = Mapping[str, Mapping[str, str]]
+Styles = Mapping[str, Mapping[str, Any]]
 
 # Text stays text, and a name with a dollar sign is no formula; the salt makes the same
 # figure the same file.

@@ -33,7 +33,7 @@ def signed(value: float) -> str:
   return f"+{number(value)}" if value >= 0 else number(value)
 
 
-def whole(value: int | None) -> str:
+def whole(value: float | None) -> str:
   """A whole number, thousands apart."""
   return "–" if value is None else f"{int(value):,}"
 
