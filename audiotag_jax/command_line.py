@@ -11,7 +11,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 TRUE, FALSE = ("true", "True", "1"), ("false", "False", "0")
 
@@ -21,15 +21,13 @@ class Parser(argparse.ArgumentParser):
 
   takes_overrides = False
 
-  def parse_args(
-    self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-  ) -> argparse.Namespace:
+  def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
     """Returns the values of the flags; exits with 2 if one is wrong or unknown.
 
     The values include `overrides`, a list, if the command takes overrides of a recipe.
     """
     args = list(sys.argv[1:] if args is None else args)
-    overrides = []
+    overrides: list[str] = []
     if self.takes_overrides:
       args, overrides = split_overrides(args)
     parsed, unknown = self.parse_known_args(self._plain_switches(args), namespace)
@@ -57,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 
   def _plain_switches(self, args: Iterable[str]) -> list[str]:
     """Writes `--switch=true` as `--switch`; drops `--switch=false` and `--noswitch`."""
-    plain = {}
+    plain: dict[str, list[str]] = {}
     for action in self._actions:
       for name in action.option_strings if action.const is True else ():
         plain |= {f"{name}={value}": [name] for value in TRUE}

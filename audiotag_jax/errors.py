@@ -4,6 +4,7 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 # Packages that setup.cfg requires only on the Pythons that TensorFlow is released for.
 WITH_TENSORFLOW = ("clu", "tensorboard", "tensorflow", "tensorflow_datasets")
@@ -28,7 +29,7 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
   """
 
   @functools.wraps(main)
-  def wrapped(*args, **kwargs):
+  def wrapped(*args: Any, **kwargs: Any) -> None:
     try:
       return main(*args, **kwargs)
     except UserError as error:

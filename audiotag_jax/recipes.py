@@ -142,6 +142,8 @@ def derive(recipe: str, parent: str) -> ml_collections.ConfigDict:
 def _load(path: Path, *args: str) -> ml_collections.ConfigDict:
   """Runs a recipe's file and returns its config."""
   spec = importlib.util.spec_from_file_location(path.stem, path)
+  if spec is None or spec.loader is None:
+    raise UserError(f"{path} is not a Python file: the name of a recipe ends in .py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module.get_config(*args)
@@ -320,7 +322,7 @@ def _validate_frontend(frontend: ml_collections.ConfigDict) -> None:
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """Returns a nested config as {"data.clip_s": 10.0, ...}."""
-  flat = {}
+  flat: dict[str, Any] = {}
   for key, value in tree.items():
     if isinstance(value, Mapping):
       flat |= flatten(value, f"{prefix}{key}.")

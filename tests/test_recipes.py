@@ -352,3 +352,9 @@ def get_config(size="large"):
 """)
   assert recipes.read_recipe(tmp_path / "sizes.py").crnn.gru_units == (8,)
   assert recipes.read_recipe(tmp_path / "sizes.py:small").crnn.gru_units == (4,)
+
+
+def test_a_recipe_that_is_not_python_is_one_line(tmp_path):
+  (tmp_path / "recipe.txt").write_text("")
+  with pytest.raises(UserError, match=r"recipe\.txt is not a Python file: the name of"):
+    recipes.read_recipe(tmp_path / "recipe.txt")

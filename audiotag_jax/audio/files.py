@@ -268,7 +268,7 @@ def _decode_with_ffmpeg(
 def _path_of(file: BinaryIO, audio: AudioFile) -> Iterator[str]:
   """Yields a file's path on disk; one in memory is copied there for the block."""
   if not isinstance(file, io.BytesIO):
-    yield os.path.abspath(audio)
+    yield os.path.abspath(str(audio))
     return
   with tempfile.NamedTemporaryFile(suffix=PurePosixPath(audio.name).suffix) as copy:
     copy.write(file.getbuffer())

@@ -99,17 +99,19 @@ def _decode_with_ffmpeg(
       message = files.one_line(messages.read().decode(errors="replace"))
       raise files.ffmpeg_error(cause, message)
 
-  header = process.stdout.read(24)
+  output = process.stdout
+  assert output is not None  # It is a pipe.
+  header = output.read(24)
   if len(header) < 24:
     check()
     raise files.AudioError("holds no samples")
   # Sun's header: magic, offset of the samples, their size, type, rate, channels.
   _, offset, _, _, rate_hz, num_channels = struct.unpack(">6I", header)
-  process.stdout.read(offset - 24)
+  output.read(offset - 24)
 
   def blocks() -> Iterator[np.ndarray]:
     num_bytes = 4 * num_channels * max(1, BLOCK_VALUES // num_channels)
-    while data := process.stdout.read(num_bytes):
+    while data := output.read(num_bytes):
       values = np.frombuffer(data[: len(data) // 4 * 4], ">f4").astype(np.float32)
       whole = len(values) // num_channels * num_channels
       yield values[:whole].reshape(-1, num_channels)

@@ -13,7 +13,7 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,10 @@ class AudioTags(tfds.core.ShardBasedBuilder):
       disable_shuffling=True,
     )
 
-  def _shard_iterators_per_split(self, _) -> dict[str, list[Callable]]:
+  def _shard_iterators_per_split(self, _: Any) -> dict[str, list[Callable]]:
     raise NotImplementedError("shards are written by write_shard")
 
-  def _download_and_prepare(self, dl_manager, download_config=None) -> None:
+  def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
     config = self.builder_config
     finished = partial_folder(config, self.data_dir_root)
     finished.mkdir(parents=True, exist_ok=True)
@@ -90,9 +90,10 @@ class AudioTags(tfds.core.ShardBasedBuilder):
   def _gather(self, shards: Sequence["Shard"], finished: epath.Path) -> None:
     """Moves the shards to the set, joins their lists, and tells TFDS the splits."""
     folder = epath.Path(self.data_dir)
-    rejected = [dataclasses.astuple(r) for r in self.builder_config.source.rejected]
+    rejected: list[Sequence] = []
+    rejected += map(dataclasses.astuple, self.builder_config.source.rejected)
     lengths = collections.defaultdict(list)
-    sizes = collections.Counter()
+    sizes: dict[str, int] = collections.Counter()
     template = self._get_filename_template
     with _csv_writer(folder / CLIPS_FILE, CLIPS_HEADER) as write_clips:
       for shard in shards:
@@ -223,15 +224,17 @@ def write_shard(
   files.write_whole(path, write)
 
 
-def _map_ahead(pool: ThreadPoolExecutor | None, function: Callable, items: Iterable):
+def _map_ahead(
+  pool: ThreadPoolExecutor | None, function: Callable, items: Iterable
+) -> Iterator[tuple[Any, Any]]:
   """Yields (item, function(item)) in order, computed a few items ahead on the pool."""
   if pool is None:
     yield from ((item, function(item)) for item in items)
     return
-  pending = collections.deque()
+  pending: collections.deque[tuple[Any, Future]] = collections.deque()
   for item in items:
     pending.append((item, pool.submit(function, item)))
-    if len(pending) > 4 * os.cpu_count():
+    if len(pending) > 4 * (os.cpu_count() or 1):
       item, future = pending.popleft()
       yield item, future.result()
   for item, future in pending:
@@ -258,7 +261,7 @@ def _write_with_beam(
 
 
 @contextlib.contextmanager
-def _csv_writer(path: epath.Path, header: Sequence[str] = ()):
+def _csv_writer(path: epath.Path, header: Sequence[str] = ()) -> Iterator[Callable]:
   with path.open("w", encoding="utf-8") as file:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows([header] if header else [])
@@ -338,7 +341,9 @@ def prepare(
   return prepared
 
 
-def _check_rejected(prepared: PreparedSet, place: epath.Path, allow_missing: int):
+def _check_rejected(
+  prepared: PreparedSet, place: epath.Path, allow_missing: int
+) -> None:
   rejected = _read_rows(prepared.folder / REJECTED_FILE)[1:]
   for fname, split, reason in rejected:
     logging.warning("Clip %s of %s %s.", fname, split, reason)
@@ -356,7 +361,8 @@ def _check_rejected(prepared: PreparedSet, place: epath.Path, allow_missing: int
 def describe(prepared: PreparedSet) -> str:
   """Describes the contents of a prepared set, for a person to read."""
   rejected = _read_rows(prepared.folder / REJECTED_FILE)[1:]
-  per_split, per_class = collections.Counter(), collections.Counter()
+  per_split: collections.Counter[str] = collections.Counter()
+  per_class: collections.Counter[str] = collections.Counter()
   num_samples = 0
   with (prepared.folder / CLIPS_FILE).open(encoding="utf-8") as file:
     for clip in csv.DictReader(file):

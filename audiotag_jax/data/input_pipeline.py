@@ -233,12 +233,14 @@ def _from_log_mels(
   length, num_mels = inputs_shape(config)
   num_frames = _lengths(clips, config)
   frame_bytes = 2 * num_mels
+  cached = clips.log_mels
+  assert cached is not None
 
   def read(step: np.ndarray) -> tuple[np.ndarray, ...]:
     clip, start, draw = rows(int(step))
     first = np.maximum(start, 0)
     count = np.minimum(num_frames[clip], length)
-    parts = clips.log_mels.read_within(
+    parts = cached.read_within(
       clips.record[clip], first * frame_bytes, count * frame_bytes
     )
     log_mels = np.empty((len(clip), length, num_mels), np.float16)
@@ -279,18 +281,25 @@ def _from_waveforms(
 ) -> tf.data.Dataset:
   length = inputs_shape(config)[0]
 
-  def read(step):
+  def read(step: np.ndarray) -> tuple[np.ndarray, ...]:
     clip, start, draw = rows(int(step))
     records = np.array(clips.read(clip), object)
     return records, _labels(clips, clip), clip, start, draw
 
-  def perturb_clip(waveform, clip):
-    return perturb(waveform, str(clips.fname[clip]))
-
-  def transform(record, labels, clip, start, draw):
+  def transform(
+    record: tf.Tensor,
+    labels: tf.Tensor,
+    clip: tf.Tensor,
+    start: tf.Tensor,
+    draw: tf.Tensor,
+  ) -> tuple[tf.Tensor, ...]:
     waveform = decode(record, clips.features)
     if perturb is not None:
-      waveform = tf.numpy_function(perturb_clip, [waveform, clip], tf.float32)
+      waveform = tf.numpy_function(
+        lambda waveform, clip: perturb(waveform, str(clips.fname[clip])),
+        [waveform, clip],
+        tf.float32,
+      )
       waveform = tf.ensure_shape(waveform, [None])
     waveform = normalize(waveform, config.data)
     mix = (lambda x: mix_noise(x, draw)) if mix_noise else (lambda x: x)
@@ -303,7 +312,7 @@ def _from_waveforms(
   types = (tf.string, tf.float32, tf.int64, tf.int64, tf.int64)
   num_rows = len(rows(steps.start).clip)
 
-  def read_batch(step):
+  def read_batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
     record, labels, *numbers = tf.numpy_function(read, [step], types)
     labels = tf.ensure_shape(labels, [num_rows, clips.num_classes])
     return tuple(

@@ -5,6 +5,7 @@ PANNs' front-end, log-mels take a fifth of the audio's space.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def cache_log_mels(
         of_shard = np.flatnonzero(shard == i)
         if not path.exists():
           rows = _log_mels(clips, of_shard, params, config.data)
-          files.write_whole(path, lambda partial, rows=rows: _write(partial, rows, bar))
+          files.write_whole(path, functools.partial(_write, rows=rows, bar=bar))
         else:
           bar.update(len(of_shard))
     files.write_text(cache / PARAMS_FILE, f"{text}\n")

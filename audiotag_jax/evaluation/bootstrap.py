@@ -196,7 +196,8 @@ def ranking_metrics(
   Both are NaN if no positive has weight; the AUC is also NaN if no negative has weight.
   """
   if not ranking.positives.shape[0]:
-    return np.full((2, weights.shape[1]), np.nan)
+    nan = np.full(weights.shape[1], np.nan)
+    return nan, nan.copy()
   seen = np.cumsum(ranking.segments @ weights, axis=0, dtype=np.float64)
   before, through, total = seen[0:-1:2], seen[1::2], seen[-1]
   hits_here = (ranking.positives @ weights).astype(np.float64)
@@ -254,14 +255,18 @@ def label_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
   return sums
 
 
-def _rows_of_ones(columns: np.ndarray, bounds: np.ndarray, num_columns: int):
+def _rows_of_ones(
+  columns: np.ndarray, bounds: np.ndarray, num_columns: int
+) -> scipy.sparse.csr_array:
   """A sparse matrix with ones in row r at columns[bounds[r]:bounds[r + 1]]."""
   ones = np.ones(len(columns), np.float32)
   shape = (len(bounds) - 1, num_columns)
   return scipy.sparse.csr_array((ones, columns, bounds), shape=shape)
 
 
-def _precision_recall_f1(right, present, predicted) -> dict[str, np.ndarray]:
+def _precision_recall_f1(
+  right: np.ndarray, present: np.ndarray, predicted: np.ndarray
+) -> dict[str, np.ndarray]:
   return {
     "precision": _ratio(right, predicted, 0.0),
     "recall": _ratio(right, present, 0.0),

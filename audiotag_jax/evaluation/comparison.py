@@ -4,9 +4,9 @@ Metrics come from metrics.py, their intervals from bootstrap.py.
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve
@@ -40,7 +40,7 @@ class Scored:
   """
 
   run: FinishedRun
-  values: dict[str, dict[str, np.ndarray]]
+  values: dict[str, dict[str, Any]]
   samples: bootstrap.Samples
 
   def estimate(self, threshold: str, metric: str) -> Estimate:
@@ -151,9 +151,10 @@ def curves(run: FinishedRun) -> dict[str, Curve]:
     return {}
   log_steps, steps_per_second = scalars["train/steps_per_second"]
   seconds = np.cumsum(np.diff(log_steps, prepend=0) / steps_per_second)
-  minutes_at = functools.partial(
-    np.interp, xp=np.r_[0, log_steps], fp=np.r_[0, seconds / 60]
-  )
+
+  def minutes_at(steps: np.ndarray) -> np.ndarray:
+    return np.interp(steps, np.r_[0, log_steps], np.r_[0, seconds / 60])
+
   return {
     tag: Curve(scalars[tag][0], minutes_at(scalars[tag][0]), scalars[tag][1])
     for tag in CURVES
@@ -294,7 +295,7 @@ def bins_by_labels(labels: np.ndarray) -> list[Bin]:
   ]
 
 
-def _range(first: int, last: int | None) -> str:
+def _range(first: float, last: float | None) -> str:
   if last is None:
     return f"{first}+"
   return str(first) if first == last else f"{first}–{last}"

@@ -61,7 +61,7 @@ def learning_curves(styles: Styles, runs: Mapping[str, Mapping[str, Curve]]) -> 
 def dot_plot(
   styles: Styles,
   rows: Sequence[str],
-  runs: Mapping[str, Sequence[float]],
+  runs: Mapping[str, Sequence[float] | np.ndarray],
   *,
   title: str,
   xlabel: str,
@@ -75,7 +75,8 @@ def dot_plot(
   num_columns = 2 if len(rows) > ROWS_OF_A_COLUMN else 1
   per_column = -(-len(rows) // num_columns)
   changes = [a != b for a, b in zip(groups, groups[1:], strict=False)]
-  y = np.arange(len(rows)) + 0.6 * np.r_[0, np.cumsum(changes or [0] * (len(rows) - 1))]
+  num_changes = np.cumsum(changes or [False] * (len(rows) - 1))
+  y = np.arange(len(rows)) + 0.6 * np.r_[0, num_changes]
   height_in = 0.165 * (per_column + 0.6 * sum(changes)) + 1.2
   figure = Figure(figsize=(WIDTH_IN, height_in))
   columns = figure.subplots(1, num_columns, sharex=True, squeeze=False)[0]

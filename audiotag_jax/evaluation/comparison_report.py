@@ -164,7 +164,7 @@ def results_section(
   scored: Sequence[Scored], chance: Mapping[str, float] | None
 ) -> Section:
   """The study's table, the table at tuned thresholds, and the differences."""
-  rows = [
+  rows: list[page.Row] = [
     [
       one.run.name,
       *(estimate_cell(one.estimate("fixed", metric)) for metric in METRICS),
@@ -173,10 +173,10 @@ def results_section(
   ]
   if chance is not None:
     rows.append(["label prior (chance)", *(number(chance[m]) for m in METRICS)])
-  blocks = [
+  blocks: list[page.Block] = [
     Table(f"At a threshold of {FIXED_THRESHOLD}", ["run", *METRICS.values()], rows)
   ]
-  tuned_rows = [
+  tuned_rows: list[page.Row] = [
     [
       one.run.name,
       THRESHOLD_NAMES[threshold],
@@ -220,7 +220,7 @@ def differences_table(scored: Sequence[Scored]) -> Table:
     metrics["global", "f1"] = "F1 (micro), one tuned threshold"
     metrics["per_class", "f1_macro"] = "F1 (macro), one per class"
   pairs = comparison.pairs(scored)
-  rows = [
+  rows: list[page.Row] = [
     [name, *(difference_cell(comparison.difference(*pair, *metric)) for pair in pairs)]
     for metric, name in metrics.items()
   ]
@@ -297,10 +297,12 @@ def classes_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section
     title="Average precision of each class (positives)",
     xlabel="average precision",
   )
-  blocks = [Figure("per_class_ap", "Average precision of each class", figure)]
+  blocks: list[page.Block] = [
+    Figure("per_class_ap", "Average precision of each class", figure)
+  ]
   if len(scored) > 1:
     blocks += wins_tables(*scored[:2])
-  rows = [
+  rows: list[page.Row] = [
     [
       str(predictions.classes[c]),
       whole(support[c]),
@@ -355,7 +357,7 @@ def calibration_section(
   names = [run.name for run in runs]
   errors = [comparison.brier_and_calibration_error(*pair) for pair in pooled]
   if chance is not None:
-    names, errors = [*names, "label prior (chance)"], [*errors, chance]
+    names, errors = [*names, "label prior (chance)"], [*errors, {**chance}]
   rows = [
     [name, f"{error['ece']:.4f}", f"{error['brier']:.4f}"]
     for name, error in zip(names, errors, strict=True)
@@ -385,7 +387,9 @@ def co_occurrence_section(runs: Sequence[FinishedRun]) -> Section:
   predictions = runs[0].predictions
   frequent, share = comparison.co_occurrence(predictions.labels, NUM_HEAT_MAP_CLASSES)
   figure = figures.co_occurrence([str(c) for c in predictions.classes[frequent]], share)
-  blocks = [Figure("co_occurrence", "Labels that come together", figure)]
+  blocks: list[page.Block] = [
+    Figure("co_occurrence", "Labels that come together", figure)
+  ]
   for run in runs:
     rows = [
       [
@@ -461,7 +465,7 @@ def bins_section(
   )
   tables = []
   for metric, label in (("mAP", "mAP"), ("f1", "F1 (micro)")):
-    rows = [
+    rows: list[page.Row] = [
       [
         one.name,
         whole(counts[i]),
@@ -499,7 +503,7 @@ def robustness_section(styles: figures.Styles, runs: Sequence[FinishedRun]) -> S
     xlabel="mAP",
     groups=[condition.split(",")[0] for condition in conditions],
   )
-  rows = [
+  rows: list[page.Row] = [
     [condition, *(change_cell(row[i], row[0]) for row in values.values())]
     for i, condition in enumerate(conditions)
   ]
@@ -544,7 +548,7 @@ def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
     "clips/s",
     "mAP",
   ]
-  blocks = [Table("Cost", header, rows, text_columns=2)]
+  blocks: list[page.Block] = [Table("Cost", header, rows, text_columns=2)]
   points = {
     one.run.name: (cost["multiply_adds_per_clip"], one.estimate("fixed", "mAP"))
     for one, cost in zip(scored, costs.values(), strict=True)

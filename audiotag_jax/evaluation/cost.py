@@ -36,7 +36,7 @@ def measure(
     name.
   """
 
-  def forward(variables: dict[str, Any], inputs: jax.Array) -> dict[str, jax.Array]:
+  def forward(variables: dict[str, Any], inputs: jax.Array) -> Any:
     return model.apply(variables, inputs, train=False)
 
   device = jax.local_devices()[0]
@@ -70,15 +70,17 @@ def multiply_adds(jaxpr: jex.Jaxpr) -> int:
 
 def _multiply_adds_of(equation: jex.JaxprEqn) -> int:
   name, params = equation.primitive.name, equation.params
+  inputs: list[Any] = [atom.aval for atom in equation.invars]
+  outputs: list[Any] = [atom.aval for atom in equation.outvars]
   if name == "dot_general":
     (contracted, _), _ = params["dimension_numbers"]
-    shape = equation.invars[0].aval.shape
-    return equation.outvars[0].aval.size * math.prod(shape[i] for i in contracted)
+    shape = inputs[0].shape
+    return outputs[0].size * math.prod(shape[i] for i in contracted)
   if name == "conv_general_dilated":
     # The kernel's axes are the filters, a group's input channels, and its sides.
-    kernel = equation.invars[1].aval
+    kernel = inputs[1]
     num_filters = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
-    return equation.outvars[0].aval.size * kernel.size // num_filters
+    return outputs[0].size * kernel.size // num_filters
   inner = [multiply_adds(jaxpr) for jaxpr in _inner_jaxprs(params)]
   if name == "cond":
     return max(inner)

@@ -69,4 +69,4 @@ def _mean_of_val(runs: Sequence[FinishedRun]) -> results.Predictions | None:
         f"{runs[0].workdir} and {run.workdir} have different val clips, so that no "
         "threshold can be tuned for both: train them on the same splits"
       )
-  return results.mean_scores([run.val for run in runs])
+  return results.mean_scores([run.val for run in runs if run.val is not None])

@@ -30,6 +30,7 @@ def eval_step(
     cross-entropy in nats, and the rest of the batch.
   """
   batch = widen_inputs(batch)
-  logits = model.apply(variables, batch.pop("inputs"), train=False)["logits"]
+  outputs: Any = model.apply(variables, batch.pop("inputs"), train=False)
+  logits = outputs["logits"]
   loss = optax.sigmoid_binary_cross_entropy(logits, batch.pop("labels")).mean(axis=-1)
   return batch | {"scores": nn.sigmoid(logits), "loss": loss}

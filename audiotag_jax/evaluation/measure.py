@@ -38,7 +38,9 @@ def measure_run(workdir: Path) -> Iterator[tuple[Path, bool]]:
       yield path, False
     else:
       outdated[path] = measure
-  run = load_run(workdir) if outdated else None
+  if not outdated:
+    return
+  run = load_run(workdir)
   for path, measure in outdated.items():
     files.write_json(path, measure(run))
     yield path, True

@@ -5,6 +5,8 @@ without positives (or, for AUC, without negatives) has no ranking metrics: they 
 and means leave them out.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.stats
 from sklearn import metrics as sk
@@ -111,7 +113,9 @@ def _binary(labels: np.ndarray, decisions: np.ndarray) -> tuple[float, float, fl
   return precision, recall, f1
 
 
-def _where(defined: np.ndarray, metric, scores, labels) -> np.ndarray:
+def _where(
+  defined: np.ndarray, metric: Callable, scores: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
   """Applies a metric to the classes where it is defined; NaN elsewhere."""
   values = np.full(len(defined), np.nan)
   for c in np.flatnonzero(defined):

@@ -62,7 +62,7 @@ class Predictions:
 
 def mean_scores(members: Sequence[Predictions]) -> Predictions:
   """Averages several models' scores of the same clips, as an ensemble."""
-  scores = np.mean([member.scores for member in members], axis=0, dtype=np.float64)
+  scores = np.stack([member.scores for member in members]).mean(0, dtype=np.float64)
   loss = float(np.mean([member.loss for member in members]))
   return dataclasses.replace(members[0], scores=scores.astype(np.float32), loss=loss)
 

@@ -34,9 +34,10 @@ class Condition:
 
   def perturb(self, rate_hz: int) -> Callable[[np.ndarray, str], np.ndarray] | None:
     """Returns `perturb` of `evaluate.predict`: a function of a recording and fname."""
-    if self.perturbation is None:
+    perturbation = self.perturbation
+    if perturbation is None:
       return None
-    return lambda waveform, fname: self.perturbation(
+    return lambda waveform, fname: perturbation(
       waveform, rate_hz, perturb.generator(fname)
     )
 

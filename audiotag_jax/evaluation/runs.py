@@ -42,7 +42,7 @@ class FinishedRun:
   val: Predictions | None
 
   @functools.cached_property
-  def thresholds(self) -> dict[str, float | np.ndarray]:
+  def thresholds(self) -> dict[str, Any]:
     """`fixed`, and, if there are val predictions to tune on, `global`, `per_class`."""
     if self.val is None:
       return {"fixed": FIXED_THRESHOLD}

@@ -6,6 +6,7 @@ defines a front-end, so two of them cannot disagree.
 
 import dataclasses
 import functools
+from typing import TypeVar
 
 import librosa
 import numpy as np
@@ -14,6 +15,9 @@ import numpy as np
 MIN_POWER = 1e-10
 # Level of silence in dB.
 MIN_DB = -100.0
+
+# A number of samples or frames, or one for each of several clips.
+Count = TypeVar("Count", int, np.ndarray)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,7 @@ class LogMelParams:
   f_min_hz: float = 50.0
   f_max_hz: float = 14_000.0
 
-  def num_frames(self, num_samples: int) -> int:
+  def num_frames(self, num_samples: Count) -> Count:
     """Number of frames of a waveform of `num_samples`, under centred framing."""
     return 1 + num_samples // self.hop_samples
 

@@ -8,6 +8,7 @@ takes half as long again for them and, below 3x3 pixels, where XLA swaps image a
 kernel, a hundred times as long.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -36,7 +37,7 @@ def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> jax.Array:
 def _is_plain_3x3(layer: nn.Conv) -> bool:
   ones = (None, 1, (1, 1))
   return (
-    tuple(layer.kernel_size) == (3, 3)
+    layer.kernel_size in ((3, 3), [3, 3])
     and layer.strides in ones
     and layer.kernel_dilation in ones
     and layer.input_dilation in ones
@@ -109,6 +110,6 @@ def _transform_kernel(kernel: jax.Array) -> list[list[jax.Array]]:
   return [transform([row[j] for j in range(3)]) for row in transform(list(kernel))]
 
 
-def _transform_output(m: list[jax.Array]) -> list[jax.Array]:
+def _transform_output(m: Sequence[jax.Array]) -> list[jax.Array]:
   """Multiplies by A of the paper's equation 8, transposed."""
   return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]

@@ -83,19 +83,19 @@ def _smooth(
       np.concatenate([x, y])
       for x, y in zip(held, (scores, times_s, active), strict=True)
     )
-    yield _majority(*held, half)
+    yield _majority(*held, half=half)
     held = tuple(x[max(0, len(x) - 2 * half) :] for x in held)
   if held is None:
     return
   if half:
     after = [np.repeat(x[-1:], half, axis=0) for x in held]
-    yield _majority(*map(np.concatenate, zip(held, after, strict=True)), half)
+    yield _majority(*map(np.concatenate, zip(held, after, strict=True)), half=half)
   end = np.zeros((1, len(thresholds)), bool)
   yield np.zeros(end.shape, np.float32), np.zeros(1, np.float32), end
 
 
 def _majority(
-  scores: np.ndarray, times_s: np.ndarray, active: np.ndarray, half: int
+  scores: np.ndarray, times_s: np.ndarray, active: np.ndarray, *, half: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Drops `half` frames at each end; the others take their neighbours' majority."""
   num_frames = max(0, len(active) - 2 * half)
@@ -119,7 +119,7 @@ class _Runs:
     """Yields class, times of the first and last frame, and score of runs that end."""
     before = np.concatenate([self._was_active, active[:-1]])[: len(active)]
     changed = active != before
-    for class_index in np.flatnonzero(changed.any(axis=0) | active.any(axis=0)):
+    for class_index in np.flatnonzero((changed | active).any(axis=0)).tolist():
       bounds = [0, *np.flatnonzero(changed[:, class_index]), len(active)]
       for first, end in zip(bounds[:-1], bounds[1:], strict=True):
         if first == end:
@@ -131,6 +131,6 @@ class _Runs:
         elif class_index in self._open:
           start_s, score = self._open.pop(class_index)
           last_s = float(times_s[first - 1]) if first else self._last_s
-          yield int(class_index), start_s, last_s, score
+          yield class_index, start_s, last_s, score
     if len(active):
       self._was_active, self._last_s = active[-1:], float(times_s[-1])

@@ -161,7 +161,7 @@ def model_inputs(tagger: Tagger, waveform: np.ndarray, inputs: str) -> np.ndarra
   if inputs == "waveform":
     return waveform
   waveform = waveforms.normalize(waveform, tagger.normalize)
-  return np.asarray(log_mel_jax.log_mel(waveform, tagger.front_end))
+  return np.asarray(log_mel_jax.log_mel(jnp.asarray(waveform), tagger.front_end))
 
 
 def _min_samples(front_end: mel.LogMelParams) -> int:
@@ -191,7 +191,7 @@ def _score(
   if x.ndim == 2 and tagger.normalize == "peak":
     peak = jnp.abs(x).max(axis=1, keepdims=True)
     x = x / jnp.where(peak > 0, peak, 1.0)
-  outputs = tagger.model.apply(variables, x, train=False)
+  outputs: Any = tagger.model.apply(variables, x, train=False)
   return {"scores": nn.sigmoid(outputs["logits"]), "embedding": outputs["embedding"]}
 
 
@@ -298,6 +298,7 @@ def _inlined(closed: core.ClosedJaxpr) -> Callable[..., list[jax.Array]]:
 
     for eqn in closed.jaxpr.eqns:
       inputs, params = [value(atom) for atom in eqn.invars], dict(eqn.params)
+      outputs: Any
       if eqn.primitive.name in CALLS:
         outputs = _inlined(params[CALLS[eqn.primitive.name]])(*inputs)
       else:
@@ -320,7 +321,7 @@ def _as_in_jax_0_10(scan: core.JaxprEqn) -> types.SimpleNamespace:
   values and sequences. The body has the items of a sequence, which have one axis less.
   """
 
-  def num_sequences(whole: Sequence[core.Var], items: Sequence[core.Var]) -> int:
+  def num_sequences(whole: Sequence[Any], items: Sequence[Any]) -> int:
     return sum(x.aval.ndim > item.aval.ndim for x, item in zip(whole, items))
 
   body = scan.params["jaxpr"]

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -91,7 +92,8 @@ class FileTagger:
     """Tags a file; if it cannot be decoded, returns the reason in place of tags."""
     stream = AudioStream(path, self._tagger.sample_rate_hz)
     try:
-      events = tags = ()
+      events: tuple[tuple[str, Event], ...] = ()
+      tags: tuple[tuple[str, float], ...] = ()
       if self._options.format in EVENT_FORMATS:
         events = self._events(_watched(stream, bar))
       else:
@@ -111,7 +113,8 @@ class FileTagger:
     windows = self._tagger.score_windows(
       blocks, options.window_s, options.hop_s or options.window_s
     )
-    total, num_windows = 0.0, 0
+    total: Any = 0.0
+    num_windows = 0
     for window in windows:
       pool = np.maximum if options.pool == "max" else np.add
       total, num_windows = pool(total, window.scores), num_windows + 1

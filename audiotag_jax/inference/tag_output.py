@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ def _end_s(event: Event, tagged: Tagged) -> float:
   return min(event.end_s, tagged.duration_s)
 
 
-def _csv(rows: list[tuple[str, ...]], delimiter: str = ",") -> str:
+def _csv(rows: Iterable[tuple[str, ...]], delimiter: str = ",") -> str:
   text = io.StringIO()
   csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
   return text.getvalue()
@@ -147,10 +148,10 @@ def _parse(text: str, file_format: str) -> dict[str, bool]:
     return {row["file"]: "error" not in row for row in rows}
   fields = CSV_FIELDS if file_format == "csv" else DCASE_FIELDS
   delimiter = "," if file_format == "csv" else "\t"
-  rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-  if tuple(rows.fieldnames or ()) != fields:
+  reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+  if tuple(reader.fieldnames or ()) != fields:
     raise ValueError("another header")
-  return {row[fields[0]]: not row.get("error") for row in rows}
+  return {row[fields[0]]: not row.get("error") for row in reader}
 
 
 class Output:
@@ -226,6 +227,7 @@ class Output:
 
   def _track(self, file: str) -> Path:
     """Returns the path of a file's label track."""
+    assert self._path is not None
     if not self._is_folder:
       return self._path
     return self._path / f"{os.path.relpath(file, self._root)}.txt"

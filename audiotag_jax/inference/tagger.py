@@ -219,7 +219,7 @@ class Tagger:
       stack.enter_context(nn.intercept_methods(masking.masked(counts)))
       if jax.default_backend() == "cpu":
         stack.enter_context(nn.intercept_methods(cpu_convs.intercept))
-      outputs = self.model.apply(variables, x, train=False)
+      outputs: Any = self.model.apply(variables, x, train=False)
     return {"scores": nn.sigmoid(outputs.pop("logits")), **outputs}
 
   def _run(self, clip: np.ndarray) -> dict[str, np.ndarray]:

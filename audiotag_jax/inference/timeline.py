@@ -121,8 +121,8 @@ def plot(
   for part in log_mels(counted(), params):
     log_mel.add(part)
   activity = Columns(tagger.frame_hop_s)
-  for part in tagger.score_frames(read()):
-    activity.add(part.values)
+  for frames in tagger.score_frames(read()):
+    activity.add(frames.values)
   duration_s = num_samples / params.sample_rate_hz
   draw(path, title, log_mel, activity, tagger.class_names, params, duration_s)
 

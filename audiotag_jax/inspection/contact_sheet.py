@@ -52,7 +52,7 @@ def listen_section(
 ) -> Section:
   """The contact sheet."""
   chosen = choose_clips(inspected, max_classes)
-  support = sum(measure.class_counts(inspected).values())
+  support = np.sum([*measure.class_counts(inspected).values()], axis=0)
   left_out = [
     inspected.source.classes[c]
     for c in range(len(support))
@@ -80,7 +80,7 @@ def choose_clips(inspected: Inspection, max_classes: int) -> dict[int, list[int]
   Returns:
     The positions of the clips by class, the most frequent class first.
   """
-  support = sum(measure.class_counts(inspected).values())
+  support = np.sum([*measure.class_counts(inspected).values()], axis=0)
   order = np.argsort(-support, kind="stable")
   shown_classes = [int(c) for c in order if support[c]][:max_classes]
   columns = inspected.labels.tocsc()

@@ -9,7 +9,7 @@ import numpy as np
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.inspection.measure import (
   CLIPPED_RUN,
-  MEASURES,
+  MEASURE_NAMES,
   SILENT_SHA256,
   Inspection,
   class_counts,
@@ -199,7 +199,7 @@ def _audio_finding(
   chosen = chosen[np.argsort(-badness[chosen], kind="stable")]
   names = []
   for i in chosen[:NUM_EXAMPLES]:
-    measured = {name: inspection.measures[name][i] for name in MEASURES.names}
+    measured = {name: inspection.measures[name][i] for name in MEASURE_NAMES}
     names.append(f"{inspection.source.clips[i].fname} ({shown.format(**measured)})")
   return Finding(what, len(chosen), tuple(names))
 

@@ -46,6 +46,7 @@ MEASURES = np.dtype(
     ("sha256", "S64"),
   ]
 )
+MEASURE_NAMES = MEASURES.names or ()
 SILENT_SHA256 = hashlib.sha256().hexdigest().encode()
 
 
@@ -210,7 +211,7 @@ def audio_sha256(mono: np.ndarray) -> str:
   if not nonzero.any():
     return SILENT_SHA256.decode()
   start, end = nonzero.argmax(), len(nonzero) - nonzero[::-1].argmax()
-  return hashlib.sha256(samples[start:end]).hexdigest()
+  return hashlib.sha256(samples[start:end].tobytes()).hexdigest()
 
 
 def class_counts(inspection: Inspection) -> dict[str, np.ndarray]:

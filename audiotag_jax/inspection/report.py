@@ -70,7 +70,7 @@ def write_report(
 def clip_table(inspected: Inspection) -> tuple[Sequence[str], Iterable[Sequence]]:
   """Returns the header and the rows of clips.csv: one for each row of the lists."""
   source, measures = inspected.source, inspected.measures
-  names = measures.dtype.names
+  names = measure.MEASURE_NAMES
   header = ("fname", "split", "file", "start_s", "end_s", "labels", "state", "reason")
 
   def rows() -> Iterable[Sequence]:
@@ -231,7 +231,7 @@ def labels_section(inspected: Inspection, summary: Mapping[str, Any]) -> Section
   """The number of labels per clip, and the labels that come together."""
   combinations, pairs = summary["combinations"], summary["pairs"]
   figure = labels_figure(summary["clips_by_number_of_labels"])
-  blocks = [Figure("labels_per_clip", "Labels per clip", figure)]
+  blocks: list[page.Block] = [Figure("labels_per_clip", "Labels per clip", figure)]
   if pairs["count"]:
     blocks += [
       Figure("co_occurrence", "Labels that come together", heat_map(inspected)),
@@ -353,7 +353,7 @@ def formats_section(inspected: Inspection, summary: Mapping[str, Any]) -> Sectio
     for reason, count in summary[state].items()
   ]
   header = ["sample rate in Hz", "channels", "clips"]
-  blocks = [Table("Formats", header, rows, text_columns=0)]
+  blocks: list[page.Block] = [Table("Formats", header, rows, text_columns=0)]
   if unread:
     blocks += _table_of(
       "Reasons", ["reason", "state", "clips"], reasons, len(reasons), "summary.json", 2

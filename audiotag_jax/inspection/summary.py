@@ -9,7 +9,7 @@ import numpy as np
 
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.inspection.findings import Duplicates, find_suspicious
-from audiotag_jax.inspection.measure import MEASURES, Inspection, class_counts
+from audiotag_jax.inspection.measure import MEASURE_NAMES, Inspection, class_counts
 
 # Fewest clips of a pair whose lift is shown; the lift of a rarer pair says little.
 LEAST_PAIR_CLIPS = 5
@@ -161,7 +161,7 @@ def summarize(
     "formats": formats(inspection),
     "quantiles": {
       name: quantiles(inspection, name)
-      for name in MEASURES.names
+      for name in MEASURE_NAMES
       if name not in ("sample_rate_hz", "channels", "sha256")
     },
     "duplicates": {

@@ -1,6 +1,7 @@
 """Creates models, from a config or from a model directory's description."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,8 @@ def create_model(
   Raises:
     UserError: there is no such model.
   """
-  create, fields = partial(panns.create, config.model.name), panns_fields(config.panns)
+  create: Callable[..., nn.Module] = partial(panns.create, config.model.name)
+  fields = panns_fields(config.panns)
   if config.model.name == "crnn":
     create, fields = crnn.CRNN, config.crnn
   return create(
@@ -78,7 +80,7 @@ def create_from_description(description: ModelDescription) -> nn.Module:
     UserError: this version of the code has no such model.
   """
   try:
-    fields = {
+    fields: dict[str, Any] = {
       key: tuple(value) if isinstance(value, list) else value
       for key, value in description.fields.items()
     }

@@ -43,7 +43,7 @@ class BiGRU(nn.Module):
     forward, backward = projected[:, :, 0], jnp.flip(projected[:, :, 1], axis=1)
     inputs = jnp.concatenate([forward[None], backward[None]]).transpose(2, 0, 1, 3)
 
-    def step(hidden, inputs):
+    def step(hidden: jax.Array, inputs: Any) -> tuple[jax.Array, jax.Array]:
       gates, active = inputs  # [2, batch, 3 * units], [2, 1, 1]
       reset_in, update_in, new_in = jnp.split(gates, 3, axis=-1)
       recurrent = jnp.einsum("dbh,dhk->dbk", hidden, kernel)
@@ -251,11 +251,14 @@ def pool_frames(
   if pooling == "max":
     return frames_max(logits, valid)
   log_p, log_not_p = nn.log_sigmoid(logits), nn.log_sigmoid(-logits)
-  log_weights = {
+  weights = {
     "mean": jnp.zeros_like(logits),
     "linear_softmax": log_p,
     "attention": attention,
-  }[pooling]
+  }
+  log_weights = weights[pooling]
+  if log_weights is None:
+    raise ValueError("pooling by attention needs the frames' attention")
   if valid is not None:
     log_weights = jnp.where(valid[:, None], log_weights, -jnp.inf)
   log_weights = nn.log_softmax(log_weights, axis=1)

@@ -5,7 +5,6 @@ Recognition" (2020). `models/panns.py` makes a Flax module of an architecture,
 `tables.py` lists the keys and shapes of its PyTorch state_dict.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -22,11 +21,11 @@ class Architecture(NamedTuple):
   """
 
   family: str
-  fields: Mapping[str, Any]
-  front_end: Mapping[str, Any]
+  fields: dict[str, Any]
+  front_end: dict[str, Any]
 
 
-FRONT_END = {
+FRONT_END: dict[str, Any] = {
   "sample_rate_hz": 32_000,
   "window_samples": 1024,
   "fft_samples": 1024,
@@ -88,7 +87,7 @@ MOBILENET_V2_BLOCKS = (
   (6, 320, 1),
 )
 
-CNN14 = {
+CNN14: dict[str, Any] = {
   "filters": (64, 128, 256, 512, 1024, 2048),
   "embedding_dim": 2048,
   "kernel_size": 3,
@@ -100,14 +99,14 @@ CNN6 = CNN10 | {"kernel_size": 5, "convs_per_block": 1}
 RESNET22 = {"depths": (2, 2, 2, 2), "bottleneck": False, "embedding_dim": 2048}
 RESNET38 = RESNET22 | {"depths": (3, 4, 6, 3)}
 RESNET54 = RESNET38 | {"bottleneck": True}
-LEENET11 = {
+LEENET11: dict[str, Any] = {
   "filters": (64, 64, 64, 128, 128, 128, 128, 128, 256),
   "convs_per_block": 1,
   "pool_last": True,
   "embedding_dim": 512,
   "conv_dropout": 0.0,
 }
-LEENET24 = {
+LEENET24: dict[str, Any] = {
   "filters": (64, 96, 128, 128, 256, 256, 512, 512, 1024),
   "convs_per_block": 2,
   "pool_last": False,

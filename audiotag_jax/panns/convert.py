@@ -104,7 +104,8 @@ def to_flax(
     Flax's variables, and the entries of the state_dict that have no place in them.
   """
   entries = {entry.key: entry for entry in table}
-  variables, rest = {}, {}
+  variables: dict[str, Any] = {}
+  rest: dict[str, np.ndarray] = {}
   for key, array in arrays:
     entry = entries[key]
     if not entry.path:

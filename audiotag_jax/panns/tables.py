@@ -6,7 +6,7 @@ reference's own state_dicts.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from audiotag_jax.panns.architectures import (
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
 
 
 Table = list[Entry]
-Fields = Mapping[str, Any]
+Fields = dict[str, Any]
 
 
 def _params(path: str, leaf: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ A run, or a split, has the same colour and marker in all figures: `styles` gives
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,7 +19,7 @@ WIDTH_IN = 10.0
 # Most rows of one column; more rows go into two columns side by side.
 ROWS_OF_A_COLUMN = 60
 
-Styles = Mapping[str, Mapping[str, str]]
+Styles = Mapping[str, Mapping[str, Any]]
 
 # Text stays text, a name with a dollar sign does not become a formula, and the salt
 # makes the same figure the same file.

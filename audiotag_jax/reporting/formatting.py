@@ -33,7 +33,7 @@ def signed(value: float) -> str:
   return f"+{number(value)}" if value >= 0 else number(value)
 
 
-def whole(value: int | None) -> str:
+def whole(value: float | None) -> str:
   """Formats a whole number, with commas between thousands."""
   return "–" if value is None else f"{int(value):,}"
 

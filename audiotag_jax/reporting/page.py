@@ -53,6 +53,9 @@ class Cell:
   marked: bool = False
 
 
+Row = Sequence[str | Cell]
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
   """A table; its first `text_columns` columns are words, the others numbers.
@@ -62,7 +65,7 @@ class Table:
 
   title: str
   header: Sequence[str]
-  rows: Sequence[Sequence[str | Cell]]
+  rows: Sequence[Row]
   text_columns: int = 1
   folded: bool = False
 

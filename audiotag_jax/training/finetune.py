@@ -51,7 +51,7 @@ def load_backbone(state: TrainState, config: ml_collections.ConfigDict) -> Train
     origin = "new" if name in HEAD else f"from {source}"
     logging.info("%s: %d parameters, %s.", name, num_params, origin)
   ema = {"params": params, "batch_stats": batch_stats} if state.ema else {}
-  return state.replace(params=params, batch_stats=batch_stats, ema=ema)
+  return dataclasses.replace(state, params=params, batch_stats=batch_stats, ema=ema)
 
 
 def _check_front_end(

@@ -23,7 +23,7 @@ def create_loss(loss: ml_collections.ConfigDict, train_labels: np.ndarray) -> Lo
   Returns:
     A map from logits and labels <float32>[batch, classes] to <float32>[batch].
   """
-  loss_fn = {
+  choices: dict[str, Callable[[], Callable]] = {
     "bce": lambda: binary_cross_entropy,
     "focal": lambda: functools.partial(focal, gamma=loss.focal_gamma),
     "asymmetric": lambda: functools.partial(
@@ -36,7 +36,8 @@ def create_loss(loss: ml_collections.ConfigDict, train_labels: np.ndarray) -> Lo
       class_balanced,
       weights=effective_number_weights(train_labels.sum(axis=0), loss.class_beta),
     ),
-  }[loss.name]()
+  }
+  loss_fn = choices[loss.name]()
   return lambda logits, labels: loss_fn(logits, smooth(labels, loss.label_smoothing))
 
 

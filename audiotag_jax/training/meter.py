@@ -20,7 +20,8 @@ class Meter:
 
   def __init__(self, checkpoints: checkpoint.RunCheckpoints):
     self._checkpoints = checkpoints
-    self._pending = None
+    self._pending: tuple[int, dict[str, jax.Array]] | None = None
+    self._last: dict[str, float] = {}
     self._restart()
 
   def _restart(self) -> None:
@@ -58,20 +59,20 @@ class Meter:
       return
     step, metrics = self._pending
     self._pending = None
-    metrics = {k: float(v) for k, v in parallel.unreplicate(metrics).items()}
-    if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
+    values = {k: float(v) for k, v in parallel.unreplicate(metrics).items()}
+    if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
       good_step = self._checkpoints.latest_step()
       good = f"the last good checkpoint is that of step {good_step}"
       if good_step is None:
         good = "there is no checkpoint yet"
       raise UserError(
-        f"the loss is {metrics['loss']} and its gradient's norm "
-        f"{metrics['grad_norm']} at step {step}; {good}. "
+        f"the loss is {values['loss']} and its gradient's norm "
+        f"{values['grad_norm']} at step {step}; {good}. "
         "Lower config.train.learning_rate or config.train.clip_norm"
       )
-    for key, value in metrics.items():
+    for key, value in values.items():
       self._sums[key] = self._sums.get(key, 0.0) + value
-    self._last = metrics
+    self._last = values
     self._num_steps += 1
 
   def summarize(self) -> dict[str, float]:

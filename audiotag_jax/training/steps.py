@@ -139,7 +139,9 @@ def train_step(
   augment_key, *keys = jax.random.split(key, 1 + accumulation_steps)
   batch = augment(augment_key, widen_inputs(batch))
 
-  def loss_fn(params, batch_stats, part, key):
+  def loss_fn(
+    params: Any, batch_stats: Any, part: dict[str, jax.Array], key: jax.Array
+  ) -> tuple[jax.Array, Any]:
     params = {
       name: jax.lax.stop_gradient(layer) if is_frozen(name) else layer
       for name, layer in params.items()
@@ -186,5 +188,5 @@ def _update_ema(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
   Early steps have a smaller decay, so that the initial weights fade quickly: the decay
   of step t is at most (1 + t) / (10 + t), as in tf.train.ExponentialMovingAverage.
   """
-  decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-  return jax.tree.map(lambda x, y: decay * x + (1.0 - decay) * y, ema, new)
+  old = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda x, y: old * x + (1.0 - old) * y, ema, new)

@@ -287,9 +287,9 @@ def test_tagging_imports_no_tensorflow():
   assert done.stdout == "[]\n"
 
 
-def test_the_readme_s_python_runs(tmp_path, monkeypatch):
-  readme = (Path(__file__).parents[2] / "README.md").read_text()
-  _, code, *_ = re.split("```(?:python)?\n", readme[readme.index("```python") :])
+def test_the_page_s_python_runs(tmp_path, monkeypatch):
+  page = (Path(__file__).parents[2] / "docs/tagging.md").read_text()
+  _, code, *_ = re.split("```(?:python)?\n", page[page.index("```python") :])
   monkeypatch.chdir(tmp_path)
   tiny_models.write(tmp_path / "runs/crnn_demo")
   soundfile.write("dawn.flac", sound(2.0), RATE_HZ)

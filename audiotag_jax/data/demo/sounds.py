@@ -13,6 +13,7 @@ from scipy import fft
 SAMPLE_RATE_HZ = 44_100
 
 Sound = Callable[[np.random.Generator, float], np.ndarray]
+Floats = Sequence[float] | np.ndarray
 
 
 def num_samples(seconds: float) -> int:
@@ -108,9 +109,9 @@ def _pulses(angle: np.ndarray, brightness: np.ndarray | float) -> np.ndarray:
 
 
 def _modes(
-  frequencies_hz: Sequence[float],
-  levels: Sequence[float],
-  decays_s: Sequence[float],
+  frequencies_hz: Floats,
+  levels: Floats,
+  decays_s: Floats,
   longest_s: float,
 ) -> np.ndarray:
   """A struck body: the sum of decaying sines, each cut off at -60 dB."""
@@ -126,7 +127,7 @@ def _modes(
 
 
 def _sequence(
-  onsets_s: Sequence[float], hits: Sequence[np.ndarray], longest_s: float
+  onsets_s: Floats, hits: Sequence[np.ndarray], longest_s: float
 ) -> np.ndarray:
   """Adds each hit at its onset; the sum is cut off at `longest_s`."""
   longest = num_samples(longest_s)
@@ -347,12 +348,13 @@ def siren(rng: np.random.Generator, longest_s: float) -> np.ndarray:
   period_s = (rng.uniform(1.8, 5), rng.uniform(0.2, 0.5), rng.uniform(0.7, 1.4))[kind]
   swing = 0.5 - 0.5 * np.cos(phase(1 / period_s, length) + rng.uniform(0, 6.3))
   if kind == 2:
-    swing, span = np.float32(swing > 0.5), rng.uniform(1.2, 1.45)
+    swing, span = (swing > 0.5).astype(np.float32), rng.uniform(1.2, 1.45)
   hz = low_hz * span**swing
   # The pitch falls as the vehicle passes by.
   hz *= np.linspace(1, rng.uniform(0.93, 1.03), length, dtype=np.float32)
   tone = np.tanh(np.float32(rng.uniform(0.7, 4)) * np.sin(phase(hz, length)))
-  distance = np.linspace(*rng.uniform(0.3, 1, 2), length, dtype=np.float32)
+  first, last = rng.uniform(0.3, 1, 2)
+  distance = np.linspace(first, last, length, dtype=np.float32)
   return _fade(tone * distance, 0.1, 0.2)
 
 
@@ -561,7 +563,8 @@ def applause(rng: np.random.Generator, longest_s: float) -> np.ndarray:
   """Many hands, each pair with its own resonance; it may swell or die away."""
   length = num_samples(_duration_s(rng, 2.0, longest_s))
   crowd_hz = _log_uniform(rng, 50, 350)
-  swell = np.linspace(*rng.uniform(0.3, 1, 2), length, dtype=np.float32)
+  first, last = rng.uniform(0.3, 1, 2)
+  swell = np.linspace(first, last, length, dtype=np.float32)
   clap_length = num_samples(0.03)
   sound = np.zeros(length, np.float32)
   for _ in range(4):

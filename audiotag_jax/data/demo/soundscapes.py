@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +249,7 @@ def _write_audio(
     for split in SPLITS
     for start in range(0, num_clips[split], CLIPS_PER_TASK)
   ]
-  labels = {split: [] for split in SPLITS}
+  labels: dict[str, list] = {split: [] for split in SPLITS}
   write = functools.partial(_write_clips, root, seed)
   with tqdm(
     total=sum(num_clips.values()), desc="writing soundscapes", disable=None
@@ -262,7 +262,7 @@ def _write_audio(
   return labels
 
 
-def _map(function, tasks: Sequence, num_workers: int) -> Iterator:
+def _map(function: Callable, tasks: Sequence, num_workers: int) -> Iterator:
   """Maps over tasks in order, in several processes or in this one."""
   if num_workers < 2:
     yield from map(function, tasks)
@@ -334,7 +334,7 @@ def draw_labels(seed: int, split: str, index: int) -> list[str]:
   return [names[i] for i in picked]
 
 
-def _pick(position: float, weights: Sequence[float]) -> int:
+def _pick(position: float, weights: Sequence[float] | np.ndarray) -> int:
   """Returns the index whose part of [0, 1), sized by weight, contains `position`."""
   edges = np.cumsum(weights)
   return min(int(np.searchsorted(edges, position * edges[-1])), len(edges) - 1)

@@ -71,7 +71,8 @@ def read_audioset(folder: epath.Path, *, audio_dir: epath.Path | None) -> Source
   if not lists:
     raise UserError(f"{folder} holds none of {', '.join(LISTS)}: give AudioSet's lists")
   files = _SegmentFiles(audio_dir)
-  clips, rejected, labels_of, num_absent = [], files.rejected, {}, 0
+  clips, rejected, num_absent = [], files.rejected, 0
+  labels_of: dict = {}
   for path in lists:
     split = LISTS[path.name]
     for _, row in read_rows(path, LIST_HEADER, LIST_HEADER):
@@ -105,9 +106,10 @@ class _SegmentFiles:
   """
 
   def __init__(self, audio_dir: epath.Path):
-    self.rejected = []
+    self.rejected: list[Rejected] = []
     # Most ids have one file; a list for each of millions would take too much memory.
-    self._file_of, self._others = {}, collections.defaultdict(list)
+    self._file_of: dict[str, str] = {}
+    self._others: dict[str, list[str]] = collections.defaultdict(list)
     for path, reason in walk_audio(audio_dir):
       match = _match(path)
       if reason and match:
@@ -131,7 +133,9 @@ class _SegmentFiles:
       reason = f"has start {row['start_s']!r}, which is not a number"
       raise RowError(reason) from error
     files = [file, *self._others.get(row["ytid"], ())]
-    return min((f for f in files if _fits(_match(f)["start"], start_ms)), default=None)
+    matches = ((f, _match(f)) for f in files)
+    fitting = (f for f, match in matches if match and _fits(match["start"], start_ms))
+    return min(fitting, default=None)
 
 
 def _match(path: str) -> re.Match | None:
@@ -157,7 +161,8 @@ def _labels(row: dict[str, str], class_index: dict[str, int]) -> tuple[int, ...]
 
 def _read_classes(path: epath.Path) -> tuple[tuple[str, ...], dict[str, int]]:
   """Returns the display names, and the index of each mid."""
-  classes, class_index = [], {}
+  classes: list[str] = []
+  class_index: dict[str, int] = {}
   for line, row in read_rows(path, ("index", "mid", "display_name")):
     if row["index"] != str(len(classes)):
       raise UserError(

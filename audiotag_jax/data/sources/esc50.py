@@ -36,7 +36,9 @@ def read_esc50(folder: epath.Path, *, fold: int) -> Source:
   splits |= {str(fold): "eval", str((fold - 2) % NUM_FOLDS + 1): "val"}
   csv_path, audio_dir = folder / "meta" / "esc50.csv", folder / "audio"
   fence = Fence(audio_dir)
-  rows, rejected, category_of, line_of = [], [], {}, {}
+  rows, rejected = [], []
+  category_of: dict[int, str] = {}
+  line_of: dict[str, int] = {}
   for line, row in read_rows(csv_path, ("filename", "fold", "target", "category")):
     try:
       target = _check_row(row, splits, fence, category_of)

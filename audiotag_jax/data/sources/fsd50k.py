@@ -43,7 +43,8 @@ def read_source(folder: epath.PathLike) -> Source:
     *_read_rows(texts["eval"], folder / "FSD50K.ground_truth/eval.csv", "eval"),
   ]
   clips, rejected = [], []
-  class_index, seen = {name: i for i, name in enumerate(classes)}, set()
+  class_index = {name: i for i, name in enumerate(classes)}
+  seen: set[str] = set()
   for fname, labels, split in rows:
     reason = _fault(fname, labels, split, class_index, seen)
     if reason:

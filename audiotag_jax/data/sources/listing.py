@@ -104,7 +104,7 @@ class Fence:
     self._root = str(root)
     self._is_local = "://" not in self._root
     self._real_root = os.path.realpath(root) if self._is_local else self._root
-    self._folders = {}
+    self._folders: dict[str, tuple[str | None, frozenset[str]]] = {}
 
   def place(self, path: str) -> str | None:
     """Returns a file's normalised path below the folder; None if it leads out.

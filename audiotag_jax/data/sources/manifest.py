@@ -82,7 +82,8 @@ def read_manifest(
   if not root.is_dir():
     raise UserError(f"{root} is not a folder: give the folder that paths start from")
   fence = Fence(root)
-  rows, rejected, line_of = [], [], {}
+  rows, rejected = [], []
+  line_of: dict[tuple, int] = {}
   for line, row in read_rows(csv_path, ("path", "labels")):
     try:
       parsed = _parse_row(row, fence, label_separator)
@@ -137,8 +138,8 @@ def _parse_row(row: dict[str, str], fence: Fence, label_separator: str) -> _Row:
   file = fence.place(path)
   if file is None:
     raise RowError(LEADS_OUT)
-  labels = [" ".join(label.split()) for label in row["labels"].split(label_separator)]
-  labels = tuple(sorted({label for label in labels if label}))
+  given = [" ".join(label.split()) for label in row["labels"].split(label_separator)]
+  labels = tuple(sorted({label for label in given if label}))
   if not labels:
     raise RowError("has no label")
   split = row.get("split")
@@ -228,7 +229,7 @@ def _split_off(
   num_classes: int,
 ) -> list[Clip]:
   """Draws a share of train's files for another split, all parts of a file together."""
-  labels_of = collections.defaultdict(set)
+  labels_of: dict[str, set[int]] = collections.defaultdict(set)
   for clip in clips:
     if clip.split == "train":
       labels_of[str(clip.audio)].update(clip.labels)

@@ -82,7 +82,7 @@ def _stamp(audio: AudioFile) -> str:
   if isinstance(audio, Member):
     return f"{audio.name} {audio.num_bytes} {audio.crc}"
   try:
-    stat = audio.stat()
+    stat = epath.Path(audio).stat()
   except (OSError, ValueError):
     return f"{audio.name} is missing"
   return f"{audio.name} {stat.length} {stat.mtime}"
