@@ -1,30 +1,14 @@
 """The command lines, run as a user runs them."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def run(*args, cwd=ROOT):
-  env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-  return subprocess.run(
-    [sys.executable, *args], cwd=cwd, env=env, capture_output=True, text=True
-  )
-
-
-def launch(*args):
-  return run("-m", "audiotag_jax.main", *args)
 
 
 def test_the_demo_recipe_runs_from_nothing_to_results(tmp_path):
   workdir = tmp_path / "crnn_demo"
-  result = run(
+  result = commands.launch(
     "audiotag_jax/main.py",
     "--config=configs/crnn_demo.py",
     f"--workdir={workdir}",
@@ -43,7 +27,9 @@ def test_the_demo_recipe_runs_from_nothing_to_results(tmp_path):
 
 
 def test_a_recipe_that_is_not_there_is_one_line(tmp_path):
-  result = launch("--config=configs/none.py", f"--workdir={tmp_path}/run")
+  result = commands.run(
+    "audiotag_jax/main.py", "--config=configs/none.py", f"--workdir={tmp_path}/run"
+  )
   assert result.returncode == 1
   assert result.stderr.startswith("error: there is no recipe configs/none.py")
   assert result.stderr.count("\n") == 1
@@ -65,7 +51,12 @@ def test_a_recipe_that_is_not_there_is_one_line(tmp_path):
   ],
 )
 def test_a_mistake_is_one_line(tmp_path, args, message):
-  result = launch("--config=configs/crnn_demo.py", f"--workdir={tmp_path}/run", *args)
+  result = commands.run(
+    "audiotag_jax/main.py",
+    "--config=configs/crnn_demo.py",
+    f"--workdir={tmp_path}/run",
+    *args,
+  )
   assert result.returncode in (1, 2)
   lines = result.stderr.strip().splitlines()
   assert len(lines) == 1

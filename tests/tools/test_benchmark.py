@@ -13,16 +13,16 @@ def figures_of(result):
   return {row[:34].strip(): float(row[34:44]) for row in rows if row[34:44].strip()}
 
 
-def test_every_stage_of_a_recipe_gives_a_figure(run_tool, fsd50k_dir):
+def test_every_stage_of_a_recipe_gives_a_figure(launch_tool, fsd50k_dir):
   args = (f"--source={fsd50k_dir}", "--config=configs/crnn_demo.py")
-  figures = figures_of(run_tool("benchmark.py", "recipe", *args))
+  figures = figures_of(launch_tool("benchmark.py", "recipe", *args))
   assert all(figure > 0 for figure in figures.values())
   assert {"prepare: clips/s", "log-mel: 6-s clips/s", "train: steps/s"} <= set(figures)
 
 
-def test_the_data_path_gives_figures(run_tool):
+def test_the_data_path_gives_figures(launch_tool):
   args = ("--num_clips=20", "--largest_index=1000")
-  result = run_tool("benchmark.py", "data", *args)
+  result = launch_tool("benchmark.py", "data", *args)
   assert result.returncode == 0, result.stderr
   rows = result.stdout.splitlines()
   assert [row[:34].strip() for row in rows[1:6]] == [

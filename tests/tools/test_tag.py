@@ -295,8 +295,8 @@ def test_mistakes_are_one_line(run, folder, tmp_path):
   assert f"{tmp_path}/none.wav: is missing" in err
 
 
-def test_runs_as_a_command_without_tensorflow(run_tool, folder, model, tmp_path):
-  result = run_tool("tag.py", str(folder / "b.wav"), f"--checkpoint={model}")
+def test_runs_as_a_command_without_tensorflow(launch_tool, folder, model, tmp_path):
+  result = launch_tool("tag.py", str(folder / "b.wav"), f"--checkpoint={model}")
   assert result.returncode == 0, result.stderr
   assert result.stdout.startswith(f"{folder}/b.wav (0.30 s)\n")
   assert result.stderr == ""
@@ -312,10 +312,10 @@ def test_runs_as_a_command_without_tensorflow(run_tool, folder, model, tmp_path)
 
 
 def test_programs_are_kept_for_the_next_run(
-  run_tool, folder, model, tmp_path, monkeypatch
+  launch_tool, folder, model, tmp_path, monkeypatch
 ):
   monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  run_tool("tag.py", str(folder / "b.wav"), f"--checkpoint={model}")
+  launch_tool("tag.py", str(folder / "b.wav"), f"--checkpoint={model}")
   kept = list((tmp_path / "audiotag_jax").iterdir())
   assert kept
