@@ -34,6 +34,14 @@ CLIPS = {"train": 12, "val": 6, "eval": 7}
 MIDS = ("/m/0395lw", "/m/06mb1", "/m/03kmc9")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Makes `-m "not slow"` leave out the exhaustive tests too."""
+  for item in items:
+    if item.get_closest_marker("exhaustive"):
+      item.add_marker(pytest.mark.slow)
+
+
 def chirp(seconds: float, seed: int = 0, rate_hz: int = 44_100) -> np.ndarray:
   """A sweep over noise <float64>[samples], peak below 1, different for each seed."""
   rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from audiotag_jax import files, model_directory
+from audiotag_jax import files, model_directory, workdir
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.models import panns
@@ -118,7 +118,7 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
         "their names with --class_names=FILE, one per line"
       )
     return names
-  if (Path(path) / "model.json").is_file():
+  if (Path(path) / workdir.DESCRIPTION).is_file():
     names = model_directory.read_description(Path(path)).class_names
   elif Path(path).is_file():
     names = Path(path).read_text(encoding="utf-8").splitlines()
