@@ -1,4 +1,4 @@
-"""Inspects a data set before training: its original files, labels and splits.
+r"""Inspects a data set before training: its original files, labels and splits.
 
 python tools/inspect_data.py --config=configs/crnn_fsd50k.py \
   --config.data.source_dir=/data/FSD50K --output=inspection

@@ -1,4 +1,4 @@
-"""Carries out a study: trains recipes, measures the runs and compares them.
+r"""Carries out a study: trains recipes, measures the runs and compares them.
 
 python tools/study.py --config=configs/crnn_study.py --config=configs/cnn14_study.py \
   --workdir=runs/study --config.data.source_dir=/data/FSD50K
