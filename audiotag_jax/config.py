@@ -209,7 +209,7 @@ def _train() -> ml_collections.ConfigDict:
   train.warmup_share = 0.05
   # AdamW's decoupled weight decay; biases and norms are exempt.
   train.weight_decay = 1e-4
-  # Largest global norm of the gradient.
+  # Largest global norm of the gradient; inf to leave it as it is.
   train.clip_norm = 1.0
   # Decay of the exponential moving average of the weights that is validated, evaluated
   # and saved as the model; 0 to use the weights themselves.

@@ -11,20 +11,29 @@ A recipe is a Python file, anywhere, with a `get_config()` that gives the keys o
     return config
 """
 
+import difflib
 import importlib.util
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+import numbers
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
+from audiotag_jax import config as config_lib
 from audiotag_jax.errors import UserError
-from audiotag_jax.panns.architectures import CNN_BLOCKS
+from audiotag_jax.panns.architectures import ARCHITECTURES, CNN_BLOCKS
 
 CHOICES = {
+  "model.name": ("crnn", *ARCHITECTURES),
   "model.dtype": ("float32", "bfloat16"),
   "crnn.pooling": ("attention", "linear_softmax", "mean", "max"),
   "data.dataset": (
@@ -47,7 +56,13 @@ CHOICES = {
   "evaluation.checkpoint": ("best", "last", "average", "ensemble"),
 }
 
+# Keys greater than 0. A key of several numbers has at least one, each greater than 0.
 POSITIVE = (
+  "crnn.filters",
+  "crnn.time_pooling",
+  "crnn.mel_pooling",
+  "crnn.kernel_size",
+  "crnn.gru_units",
   "data.clip_s",
   "data.num_train",
   "data.num_val",
@@ -105,7 +120,22 @@ SHARES = (
 CHANCES = (
   "augment.mixup_share",
   "augment.noise_share",
+  "evaluation.threshold",
 )
+
+# Keys that may be infinite. All other numbers are finite.
+MAY_BE_INFINITE = ("train.clip_norm",)
+
+# Largest seed, that of JAX's 32 bits.
+MAX_SEED = 2**32 - 1
+
+# Parsers of overrides by the type of the key, and what they expect.
+PARSERS = {
+  bool: (flags.BooleanParser(), "true or false"),
+  int: (flags.IntegerParser(), "a whole number"),
+  float: (flags.FloatParser(), "a number"),
+  tuple: (tuple_parser.TupleParser(), "numbers with commas, as in 2,3"),
+}
 
 # Keys that may change between a run and its resumption or evaluation: the places of
 # the data and the ways to look at results. Training does not depend on them.
@@ -139,14 +169,89 @@ def derive(recipe: str, parent: str) -> ml_collections.ConfigDict:
   return _load(path)
 
 
+# Recipes that are being loaded, each with its arguments: the first derives from the
+# second, and so on.
+_loading: list[tuple[Path, tuple[str, ...]]] = []
+
+
 def _load(path: Path, *args: str) -> ml_collections.ConfigDict:
-  """Runs a recipe's file and returns its config."""
+  """Runs a recipe's file and returns its config.
+
+  Raises:
+    UserError: the recipe derives from itself, or has a mistake in its code.
+  """
+  entry = (path.resolve(), args)
+  if entry in _loading:
+    cycle = [*_loading[_loading.index(entry) :], entry]
+    names = " -> ".join(file.name for file, _ in cycle)
+    raise UserError(f"{path} derives from itself: {names}")
+  _loading.append(entry)
+  try:
+    return _run(path, args)
+  except UserError:
+    raise
+  except Exception as error:  # A recipe is code, which may raise anything.
+    raise UserError(f"{path}{_line(error, path)}: {_say(error)}") from error
+  finally:
+    _loading.pop()
+
+
+def _run(path: Path, args: Sequence[str]) -> ml_collections.ConfigDict:
   spec = importlib.util.spec_from_file_location(path.stem, path)
   if spec is None or spec.loader is None:
     raise UserError(f"{path} is not a Python file: the name of a recipe ends in .py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config(*args)
+  config = _find_get_config(path, module, args)(*args)
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(
+      f"{path}: get_config() returned {type(config).__name__}, but a recipe returns a "
+      "ConfigDict: end it with return config"
+    )
+  return config
+
+
+def _find_get_config(
+  path: Path, module: ModuleType, args: Sequence[str]
+) -> Callable[..., Any]:
+  """Returns the function of a recipe, if it can be called with the arguments."""
+  get_config = getattr(module, "get_config", None)
+  if not callable(get_config):
+    raise UserError(
+      f"{path} has no function get_config(): a recipe returns its config from it"
+    )
+  try:
+    inspect.signature(get_config).bind(*args)
+  except TypeError as error:
+    raise UserError(
+      f"{path}: get_config() takes no argument, so write it without :{args[0]}"
+      if args
+      else f"{path}: get_config() needs an argument: write it after a colon, as in "
+      f"{path}:small"
+    ) from error
+  return get_config
+
+
+def _line(error: Exception, path: Path) -> str:
+  """Returns the place of an error in a file as ", line 3", or "" if it is unknown."""
+  frames = traceback.walk_tb(error.__traceback__)
+  places = [(frame.f_code.co_filename, line) for frame, line in frames]
+  if isinstance(error, SyntaxError):
+    places.append((error.filename or "", error.lineno or 0))
+  lines = [line for file, line in places if Path(file).resolve() == path.resolve()]
+  return f", line {lines[-1]}" if any(lines[-1:]) else ""
+
+
+def _say(error: Exception) -> str:
+  """Returns an error in one line."""
+  if error.args and isinstance(error.args[0], Exception):
+    error = error.args[0]  # A ConfigDict's error, which quotes another.
+  text = str(error)
+  if isinstance(error, SyntaxError):
+    text = error.msg
+  elif isinstance(error, KeyError) and error.args:
+    text = str(error.args[0])  # Its text is quoted, with escapes.
+  return " ".join(f"{type(error).__name__}: {text}".split())
 
 
 def read_recipe(
@@ -166,15 +271,13 @@ def read_recipe(
   file, *args = str(recipe).split(":", 1)
   if not Path(file).is_file():
     raise UserError(f"there is no recipe {file}: configs/ holds some")
+  config = _load(Path(file), *args).lock()
   try:
-    config = _load(Path(file), *args).lock()
     return _override(config, overrides)
-  except (AttributeError, KeyError) as error:
-    raise UserError(
-      f"{recipe} has no key {error}: audiotag_jax/config.py lists the keys"
-    ) from error
-  except (flags.Error, TypeError, ValueError) as error:
-    raise UserError(f"{recipe}: {' '.join(str(error).split())}") from error
+  except UserError as error:
+    raise UserError(f"{recipe}{error}") from error
+  except (AttributeError, flags.Error, KeyError, TypeError, ValueError) as error:
+    raise UserError(f"{recipe}: {_say(error)}") from error
 
 
 def _override(
@@ -183,9 +286,7 @@ def _override(
   """Sets the keys that flags override, each to a value of the key's type."""
   flat = flatten(config.to_dict())
   for override in overrides:
-    value = flat.get(override.partition("config.")[2], False)
-    if "=" not in override and not isinstance(value, bool):
-      raise ValueError(f"{override} has no value: write {override}=VALUE")
+    _check_override(override, flat)
   argv = ["recipe", *overrides]
   values = flags.FlagValues()
   flag = config_flags.DEFINE_config_dict(
@@ -195,15 +296,48 @@ def _override(
   return flag.value
 
 
+def _check_override(override: str, flat: Mapping[str, Any]) -> None:
+  """Finds an override of no key, or with a value that is not of the key's type.
+
+  Raises:
+    UserError: there is one; the message lacks the name of the recipe before it.
+  """
+  flag, equals, text = override.partition("=")
+  prefix, _, key = flag.partition("config.")
+  key = re.sub(r"\[(['\"])(\w+)\1\]", r".\2", key)  # data['pad'] is data.pad.
+  if key not in flat:
+    close = difflib.get_close_matches(key, flat, n=1)
+    raise UserError(
+      f" has no key {key or flag}{f' ({close[0]}?)' if close else ''}: "
+      "audiotag_jax/config.py lists the keys"
+    )
+  is_switch = isinstance(flat[key], bool)
+  if prefix == "--no" and (equals or not is_switch):
+    form = flag if is_switch else f"--config.{key}=VALUE"
+    raise UserError(f": {override} is not a switch: write {form}")
+  if not equals and not is_switch:
+    raise UserError(f": config.{key} has no value: write {flag}=VALUE")
+  parser, expected = PARSERS.get(type(flat[key]), (flags.ArgumentParser(), ""))
+  try:
+    if equals:
+      parser.parse(text)
+  except (TypeError, ValueError) as error:
+    raise UserError(f": config.{key} is {text!r}: it must be {expected}") from error
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError`, in one line, if a value of the config is invalid."""
   flat = flatten(config.to_dict())
+  _validate_types(flat)
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       raise UserError(f"config.{key} is {flat[key]!r}: choose from {choices}")
   for key in POSITIVE:
-    if not flat[key] > 0:
-      raise UserError(f"config.{key} is {flat[key]}: it must be greater than 0")
+    if not min(_entries(flat[key]), default=0) > 0:
+      several = "one number or more, each " if _is_tuple(flat[key]) else ""
+      raise UserError(
+        f"config.{key} is {flat[key]}: it must be {several}greater than 0"
+      )
   for key in SHARES:
     if not 0 <= flat[key] < 1:
       raise UserError(f"config.{key} is {flat[key]}: it must be at least 0 and below 1")
@@ -213,6 +347,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
   for key in CHANCES:
     if not 0 <= flat[key] <= 1:
       raise UserError(f"config.{key} is {flat[key]}: it must be from 0 to 1")
+  if config.seed > MAX_SEED:
+    raise UserError(f"config.seed is {config.seed}: it must be at most {MAX_SEED}")
   snr_db = config.augment.noise_snr_db
   if len(snr_db) != 2 or snr_db[0] > snr_db[1]:
     raise UserError(
@@ -224,6 +360,48 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _validate_crnn(config)
   _validate_panns(config)
   _validate_data(config)
+
+
+def _validate_types(flat: Mapping[str, Any]) -> None:
+  """Checks that all keys are there, and that numbers are as the base's."""
+  for key, default in flatten(config_lib.get_config().to_dict()).items():
+    if key not in flat:
+      raise UserError(
+        f"the recipe has no key {key}: start from audiotag_jax.config.get_config()"
+      )
+    value, example = flat[key], _entries(default)
+    # `panns.filters`, which is empty in the base, has whole numbers.
+    expected = type(example[0]) if example else int
+    if expected not in (int, float):
+      continue
+    is_valid = {int: _is_whole, float: _is_number}[expected]
+    same_shape = _is_tuple(value) == _is_tuple(default)
+    if key in MAY_BE_INFINITE and value == math.inf:
+      continue
+    if not same_shape or not all(map(is_valid, _entries(value))):
+      name = {int: "whole number", float: "finite number"}[expected]
+      name = f"a tuple of {name}s" if _is_tuple(default) else f"a {name}"
+      raise UserError(f"config.{key} is {value!r}: it must be {name}")
+
+
+def _entries(value: Any) -> Sequence[Any]:
+  """Returns the entries of a key of several values, or the value as the only one."""
+  return value if _is_tuple(value) else (value,)
+
+
+def _is_tuple(value: Any) -> bool:
+  return isinstance(value, tuple | list)
+
+
+def _is_whole(value: Any) -> bool:
+  """Returns whether a value is a whole number that 64 bits hold."""
+  is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  return is_int and abs(value) < 2**63
+
+
+def _is_number(value: Any) -> bool:
+  is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  return is_real and abs(value) < math.inf
 
 
 def _validate_data(config: ml_collections.ConfigDict) -> None:
@@ -264,7 +442,7 @@ def _validate_crnn(config: ml_collections.ConfigDict) -> None:
     )
   clip_samples = config.data.clip_s * config.frontend.sample_rate_hz
   sizes = {
-    "time_pooling": 1 + int(clip_samples) // config.frontend.hop_samples,
+    "time_pooling": 1 + int(min(clip_samples, 2**63)) // config.frontend.hop_samples,
     "mel_pooling": config.frontend.num_mels,
   }
   for key, size in sizes.items():

@@ -43,6 +43,8 @@ def test_a_recipe_that_is_not_there_is_one_line(tmp_path):
     (["--config.train.num_steps=0"], "config.train.num_steps is 0: it must be"),
     (["--config.crnn.pooling=best"], "config.crnn.pooling is 'best': choose from"),
     (["--config.data.dataset=fsd50k"], "config.data.source_dir is not set"),
+    (["--config.init_from=/nope"], "error: /nope holds no model.json: give a model di"),
+    (["--config.crnn.filters[0]=7"], "has no key crnn.filters[0] (crnn.filters?): au"),
     (["--mode=evaluate"], "holds no config.json"),
     (["--mode=test"], "mode"),
     (["--confg.seed=1"], "unknown flag --confg.seed=1 (--config.seed?); --help li"),

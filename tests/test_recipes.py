@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import ml_collections
 import pytest
 
 from audiotag_jax import config as config_lib
@@ -189,6 +190,62 @@ def test_every_block_of_the_crnn_needs_its_entries(config, key):
   assert_one_line(config, {f"crnn.{key}": (2, 2)}, "config.crnn: .*an entry for each")
 
 
+INFINITE, NOT_A_NUMBER = float("inf"), float("nan")
+
+
+@pytest.mark.parametrize("value", [INFINITE, -INFINITE, NOT_A_NUMBER])
+@pytest.mark.parametrize(
+  "key", ["data.clip_s", "train.learning_rate", "loss.focal_gamma", "augment.gain_db"]
+)
+def test_numbers_are_finite(config, key, value):
+  assert_one_line(
+    config, {key: value}, rf"config\.{key} is .*: it must be a finite num"
+  )
+
+
+def test_the_gradient_s_norm_may_be_infinite(config):
+  config.train.clip_norm = INFINITE
+  assert recipes.validate(config) is None
+
+
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [
+    ("augment.noise_snr_db", (2, "a")),
+    ("augment.noise_snr_db", (2, INFINITE)),
+    ("crnn.time_pooling", ("a", 1, 1, 1)),
+    ("crnn.time_pooling", (0, 1, 1, 1)),
+    ("crnn.filters", (8, 8, 8, 0)),
+    ("crnn.filters", (8, 8, 8, -1)),
+    ("crnn.filters", (8, 8, 8, 1.5)),
+    ("crnn.filters", (8, 8, 8, True)),
+    ("crnn.gru_units", ()),
+    ("crnn.gru_units", ("",)),
+    ("panns.filters", ("a",)),
+    ("crnn.kernel_size", 0),
+    ("seed", -1),
+    ("seed", 2**32),
+    ("seed", 10**400),
+    ("train.num_steps", None),
+    ("frontend.sample_rate_hz", 10**400),
+    ("evaluation.threshold", 7.0),
+    ("evaluation.threshold", NOT_A_NUMBER),
+  ],
+)
+def test_numbers_are_of_the_base_s_types_and_in_their_range(config, key, value):
+  assert_one_line(config, {key: value}, rf"config\.{key} is .*: it must be")
+
+
+def test_a_clip_of_any_finite_length_is_valid(config):
+  config.data.clip_s = 1e308
+  assert recipes.validate(config) is None
+
+
+def test_a_recipe_that_lacks_keys_is_one_line():
+  with pytest.raises(UserError, match="the recipe has no key .*: start from audiotag"):
+    recipes.validate(ml_collections.ConfigDict())
+
+
 # Without these checks, an error comes after the data is prepared, or never.
 @pytest.mark.parametrize(
   ("key", "value"),
@@ -299,6 +356,7 @@ def test_overrides_have_the_types_of_the_recipe_s_values():
     *("--config.crnn.filters=(2, 3, 4)", "--config.crnn.gru_units=5"),
     *("--config.crnn.mel_pooling=2", "--config.crnn.mel_pooling=3"),
     *("--config.train.profile", "--config.init_from=None"),
+    "--config.data['pad']=zero",
     "--config.data.cache_log_mels=true",
   ]
   config = recipes.read_recipe(CONFIGS / "crnn_demo.py", overrides)
@@ -310,6 +368,7 @@ def test_overrides_have_the_types_of_the_recipe_s_values():
     "crnn.mel_pooling": (2, 3),
     "train.profile": True,
     "init_from": "None",
+    "data.pad": "zero",
     "data.cache_log_mels": True,
   }
   flat = recipes.flatten(config.to_dict())
@@ -326,12 +385,30 @@ def test_overrides_have_the_types_of_the_recipe_s_values():
   [
     ("--config.train.steps=3", "has no key .*steps"),
     ("--config.trian.num_steps=3", "has no key .*trian"),
-    ("--config.train.num_steps=many", "train.num_steps=many"),
-    ("--config.train.num_steps=1.5", "train.num_steps=1.5"),
+    (
+      "--config.train.num_step=3",
+      r"has no key train\.num_step \(train\.num_steps\?\): audiotag_jax/config.py",
+    ),
+    ("--config.=3", r"has no key --config\.: audiotag_jax"),
+    ("--config.", r"has no key --config\.: audiotag_jax"),
+    (
+      "--config.crnn.filters[0]=7",
+      r"has no key crnn\.filters\[0\] \(crnn\.filters\?\)",
+    ),
+    ("--config.train.num_steps=many", "num_steps is 'many': it must be a whole number"),
+    ("--config.train.num_steps=1.5", "num_steps is '1.5': it must be a whole number"),
+    ("--config.train.num_steps=", "num_steps is '': it must be a whole number"),
+    ("--config.data.clip_s=long", "clip_s is 'long': it must be a number"),
+    ("--config.train.profile=x", "train.profile is 'x': it must be true or false"),
+    ("--config.crnn.filters=2 3", "filters is '2 3': it must be numbers with commas"),
+    ("--noconfig.train.num_steps", r": write --config\.train\.num_steps=VALUE"),
+    ("--noconfig.train.num_steps=3", r": write --config\.train\.num_steps=VALUE"),
+    ("--noconfig.train.profile=true", r": write --noconfig\.train\.profile$"),
     ("--config.train.num_steps", "config.train.num_steps has no value: write --config"),
     ("--config.data.source_dir", "config.data.source_dir has no value"),
     ("--config.trian.profile", "has no key .*trian"),
-    ("--config.train=3", "config.train"),
+    ("--config.data[pad]=zero", r"has no key data\[pad\]"),
+    ("--config.train=3", "has no key train: audiotag_jax"),
   ],
 )
 def test_a_wrong_override_is_one_line(override, message):
@@ -358,3 +435,78 @@ def test_a_recipe_that_is_not_python_is_one_line(tmp_path):
   (tmp_path / "recipe.txt").write_text("")
   with pytest.raises(UserError, match=r"recipe\.txt is not a Python file: the name of"):
     recipes.read_recipe(tmp_path / "recipe.txt")
+
+
+BASE = "from audiotag_jax import config, recipes\n"
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("x = 1\ndef get_config(:", r"recipe\.py, line 2: SyntaxError: invalid syntax"),
+    ("x = 1\nimport no_such", r"recipe\.py, line 2: ModuleNotFoundError: No module"),
+    ("def get_config():\n  return x", r"recipe\.py, line 2: NameError: name 'x' is"),
+    ("\n\n1 / 0", r"recipe\.py, line 3: ZeroDivisionError: division by zero"),
+    ("def f():\n  f()\nf()", r"recipe\.py, line 2: RecursionError: "),
+    (b"x = '\xff'", r"recipe\.py.*: SyntaxError: .*utf-8"),
+    ("", r"recipe\.py has no function get_config\(\): a recipe returns its config"),
+    ("get_config = 3", r"recipe\.py has no function get_config\(\)"),
+    ("def get_config():\n  pass", r"recipe\.py: get_config\(\) returned NoneType, but"),
+    (
+      "def get_config():\n  return {}",
+      r"recipe\.py: get_config\(\) returned dict, but",
+    ),
+    ("def get_config(size):\n  pass", r"recipe\.py: get_config\(\) needs an argument"),
+    (
+      BASE + "def get_config():\n  c = config.get_config()\n  c.train.step = 3",
+      r'recipe\.py, line 4: KeyError: Key "step" does not exist ',
+    ),
+    (
+      BASE + "def get_config():\n  return recipes.derive(__file__, 'recipe.py')",
+      r"recipe\.py derives from itself: recipe\.py -> recipe\.py$",
+    ),
+  ],
+)
+def test_a_mistake_in_a_recipe_is_one_line(tmp_path, text, message):
+  file = tmp_path / "recipe.py"
+  file.write_bytes(text if isinstance(text, bytes) else text.encode())
+  with pytest.raises(UserError, match=message) as info:
+    recipes.read_recipe(file)
+  assert "\n" not in str(info.value)
+  assert str(file) in str(info.value)
+
+
+def test_recipes_that_derive_from_each_other_are_one_line(tmp_path):
+  write_derived(tmp_path / "a.py", "b.py", "pass")
+  write_derived(tmp_path / "b.py", "a.py", "pass")
+  for _ in range(2):
+    with pytest.raises(UserError, match=r"from itself: a\.py -> b\.py -> a\.py$"):
+      recipes.read_recipe(tmp_path / "a.py")
+
+
+def test_a_mistake_in_a_parent_names_the_parent(tmp_path):
+  write_derived(tmp_path / "child.py", "parent.py", "pass")
+  (tmp_path / "parent.py").write_text("x = 1\n1 / 0\n")
+  with pytest.raises(UserError) as info:
+    recipes.read_recipe(tmp_path / "child.py")
+  expected = f"{tmp_path}/parent.py, line 2: ZeroDivisionError: division by zero"
+  assert str(info.value) == expected
+
+
+def test_an_argument_that_a_recipe_does_not_take_is_one_line():
+  with pytest.raises(UserError, match=r"takes no argument, so write it without :small"):
+    recipes.read_recipe(CONFIGS / "crnn_demo.py:small")
+
+
+def test_a_recipe_may_derive_from_itself_with_another_argument(tmp_path):
+  (tmp_path / "sizes.py").write_text("""
+from audiotag_jax import config, recipes
+
+def get_config(size="large"):
+  if size == "large":
+    return config.get_config()
+  small = recipes.derive(__file__, "sizes.py")
+  small.crnn.gru_units = (4,)
+  return small
+""")
+  assert recipes.read_recipe(tmp_path / "sizes.py:small").crnn.gru_units == (4,)

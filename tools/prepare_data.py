@@ -75,7 +75,16 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
 
 
 def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
-  """Returns the config with which main.py would prepare the same data set."""
+  """Returns the config with which main.py would prepare the same data set.
+
+  Raises:
+    UserError: the data set needs a source, or a value is invalid.
+  """
+  if args.dataset != "soundscapes" and not args.source:
+    raise UserError(
+      f"--source is not set: give the place of the {args.dataset} data, a folder or a "
+      "csv"
+    )
   config = config_lib.get_config()
   if args.log_mels_for:
     config = recipes.read_recipe(args.log_mels_for)

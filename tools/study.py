@@ -208,6 +208,15 @@ def carry_out(steps: list[Step]) -> None:
       raise UserError(f"the study stopped because of exit code {code} from: {command}")
 
 
+def parse_seeds(text: str) -> list[int]:
+  try:
+    return [int(seed) for seed in text.split(",")]
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} is not whole numbers with commas, as in 0,1,2"
+    ) from None
+
+
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__, overrides=True)
   what = parser.add_mutually_exclusive_group(required=True)
@@ -223,7 +232,7 @@ def parse_args() -> argparse.Namespace:
   )
   parser.add_argument(
     "--seeds",
-    type=lambda text: [int(seed) for seed in text.split(",")],
+    type=parse_seeds,
     default=[],
     help="such as 0,1,2: one run of each recipe per seed (the recipe's if not given)",
   )

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import logging
 from clu import parameter_overview
 
-from audiotag_jax import checkpoint, files, parallel, recipes
+from audiotag_jax import checkpoint, files, model_directory, parallel, recipes
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.data import input_pipeline
 from audiotag_jax.data.clips import ClipIndex
@@ -73,6 +73,9 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   parallel.check_divisible(config.evaluation.batch_size, "evaluation.batch_size")
 
   _check_unchanged(workdir / workdir_lib.CONFIG, config.to_dict())
+  if config.init_from and not (workdir / workdir_lib.CONFIG).exists():
+    # A resumed run does not need the model; a new one finds out before it has data.
+    model_directory.read_description(Path(config.init_from))
   with parallel.main_process_first():
     clips = load_splits(config)
   dataset = describe_splits(clips)

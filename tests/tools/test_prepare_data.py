@@ -73,7 +73,7 @@ def test_a_user_s_own_csv_with_cached_log_mels(fsd50k_dir, tmp_path, prepare_dat
 @pytest.mark.parametrize(
   ("args", "message"),
   [
-    (["fsd50k"], "config.data.source_dir is not set"),
+    (["fsd50k"], "--source is not set: give the place of the fsd50k"),
     (["fsd50k", "--source=/nowhere"], "/nowhere/FSD50K.dev_audio does not exist"),
     (["manifest", "--csv=/nowhere.csv"], "/nowhere.csv"),
     (["fsd50k", "--sorce=x"], "error: unknown flag --sorce=x (--source?)"),

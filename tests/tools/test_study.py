@@ -194,6 +194,8 @@ def test_a_finished_run_of_another_config_is_no_run_of_this_study(
     ),
     ([SOURCE, "--sedes=1"], r"error: unknown flag --sedes=1 \(--seeds\?\)"),
     ([SOURCE, "--demo"], "not allowed with argument"),
+    ([SOURCE, "--seeds=a"], "--seeds: 'a' is not whole numbers with commas, as in 0,1"),
+    ([SOURCE, "--seeds=-1"], "config.seed is -1: it must be at least 0"),
   ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_run(
