@@ -16,9 +16,12 @@ import pytest
 # The release to blame for a failure. Python 3.11 has no better one than 0.10.2 yet.
 RELEASE = f"jax {jax.__version__} with jaxlib {jaxlib.__version__}"
 
-pytestmark = pytest.mark.xfail(
-  jax.__version__ == "0.10.2", reason="a known-bad release", strict=True
-)
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.xfail(
+    jax.__version__ == "0.10.2", reason="a known-bad release", strict=True
+  ),
+]
 
 
 def test_a_jitted_sum_is_right():

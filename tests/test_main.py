@@ -6,6 +6,7 @@ import commands
 import pytest
 
 
+@pytest.mark.slow
 def test_the_demo_recipe_runs_from_nothing_to_results(tmp_path):
   workdir = tmp_path / "crnn_demo"
   result = commands.launch(

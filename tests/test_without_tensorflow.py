@@ -13,6 +13,8 @@ from conftest import chirp
 
 from audiotag_jax.errors import WITH_TENSORFLOW
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 HIDE = f"""
 import sys

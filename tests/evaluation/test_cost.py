@@ -11,6 +11,8 @@ from audiotag_jax.evaluation import cost
 from audiotag_jax.models import layers, panns
 from audiotag_jax.models.create import create_model
 
+pytestmark = pytest.mark.slow
+
 # The STFT of 10 s at 32 kHz as PANNs compute it: a convolution with the real and the
 # imaginary parts of 513 bins, over 1024 samples of each of 1001 frames.
 PANNS_STFT = 2 * 513 * 1024 * 1001

@@ -1,9 +1,12 @@
 import jax
 import numpy as np
 import optax
+import pytest
 
 from audiotag_jax.evaluation.eval_step import eval_step
 from audiotag_jax.models.create import create_model
+
+pytestmark = pytest.mark.slow
 
 
 def test_scores_are_probabilities_and_the_rest_is_handed_back(tiny_config):

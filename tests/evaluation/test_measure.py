@@ -8,6 +8,8 @@ from audiotag_jax.evaluation import measure
 from audiotag_jax.evaluation.runs import load_run
 from audiotag_jax.training import evaluate_run, train
 
+pytestmark = pytest.mark.slow
+
 
 def read(path):
   return json.loads(path.read_text())

@@ -11,6 +11,8 @@ from audiotag_jax.data.clips import read_index, read_waveform
 from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.evaluation import evaluate, robustness
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
   "clean",
   "white noise, 20 dB", "white noise, 10 dB", "white noise, 0 dB",

@@ -8,6 +8,8 @@ import pytest
 from audiotag_jax.inference import cpu_convs
 from audiotag_jax.models import panns
 
+pytestmark = pytest.mark.slow
+
 
 def random(*shape, seed=0):
   return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)

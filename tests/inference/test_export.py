@@ -22,6 +22,8 @@ from audiotag_jax.inference import Tagger, export
 from audiotag_jax.panns.architectures import ARCHITECTURES
 from configs import crnn_demo
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ = 8_000
 MODELS = ("crnn", "Cnn6", "LeeNet11")
 THRESHOLDS = {"global": 0.25, "per_class": [0.5, 0.125, 0.25]}

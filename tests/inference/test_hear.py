@@ -14,6 +14,8 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.inference import hear
 from audiotag_jax.models import panns
 
+pytestmark = pytest.mark.slow
+
 
 def load(directory, front_end):
   front_end = dataclasses.asdict(front_end)

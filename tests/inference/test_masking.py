@@ -10,6 +10,8 @@ from audiotag_jax.inference import Tagger, masking
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_from_description
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ = 8_000
 WIDE = {"front_end": dataclasses.asdict(panns.FRONT_END_8K)}
 ARCHITECTURES = {

@@ -17,6 +17,8 @@ from audiotag_jax.inference import Tagger
 from audiotag_jax.model_directory import ModelDescription
 from audiotag_jax.models.create import create_model, model_fields
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = ("crnn_fsd50k", "crnn_fsd50k_small", "cnn10_fsd50k", "cnn14_fsd50k")
 

@@ -19,6 +19,8 @@ from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_from_description
 from audiotag_jax.panns import convert, tables
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ = 8_000
 
 

@@ -9,6 +9,8 @@ import pytest
 from audiotag_jax import config as config_lib
 from audiotag_jax.models.create import create_model
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 

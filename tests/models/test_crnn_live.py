@@ -22,6 +22,8 @@ from audiotag_jax.models.create import create_model
 from audiotag_jax.training import losses, optim, steps
 from configs import crnn_fsd50k_small
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIPS, NUM_FRAMES, NUM_MELS, NUM_CLASSES, NUM_STEPS = 4, 202, 64, 200, 20
 # Number of steps whose gradients are compared.
 NUM_GRADS = 5

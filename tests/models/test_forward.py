@@ -11,6 +11,8 @@ import tiny_models
 from audiotag_jax.models.create import create_from_description
 from audiotag_jax.panns.architectures import ARCHITECTURES
 
+pytestmark = pytest.mark.slow
+
 # Models in every run of the tests; the others are marked as exhaustive.
 OFTEN = ("crnn", "Cnn6", "LeeNet11")
 

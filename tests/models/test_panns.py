@@ -13,6 +13,8 @@ from audiotag_jax.models import layers, panns
 from audiotag_jax.panns import convert, tables
 from audiotag_jax.panns.architectures import ARCHITECTURES
 
+pytestmark = pytest.mark.slow
+
 # Small architectures, one of each kind of input.
 ON_LOG_MEL = ("Cnn6", "MobileNetV2")
 ON_WAVEFORM = ("LeeNet11", "DaiNet19")

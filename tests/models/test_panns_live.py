@@ -19,6 +19,8 @@ from benchmarks import tag as benchmark_tag
 from audiotag_jax.models import panns
 from audiotag_jax.panns import convert, tables
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIPS, CLIP_S = 4, 1.0
 # Norm of the difference of a parameter's gradients, relative to the gradient's. The
 # gradients agree within 1e-5, unless rounding decides the side of a ReLU: one such

@@ -16,6 +16,8 @@ from audiotag_jax.models import panns, panns_from_pytorch, panns_to_pytorch
 from audiotag_jax.models.create import model_fields
 from audiotag_jax.panns.architectures import CNN_BLOCKS
 
+pytestmark = pytest.mark.slow
+
 SLIM = {"filters": (2, 3, 4, 5), "embedding_dim": 6}
 
 

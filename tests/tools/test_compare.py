@@ -11,6 +11,8 @@ import pytest
 
 from tools import compare
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = (
   "Runs",
   "Results",

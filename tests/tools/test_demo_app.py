@@ -26,6 +26,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from audiotag_jax.inference import Tagger
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 
 

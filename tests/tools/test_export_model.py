@@ -9,6 +9,8 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.inference import export
 from tools import export_model
 
+pytestmark = pytest.mark.slow
+
 
 def test_exports_are_checked_and_timed(tmp_path, run_tool):
   fields = {"filters": [32, 64], "embedding_dim": 64}

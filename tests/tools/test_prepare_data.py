@@ -4,6 +4,8 @@ import zipfile
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def prepare_data(run_tool, tmp_path):

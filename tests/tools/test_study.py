@@ -207,6 +207,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_run(
   assert not runner.commands
 
 
+@pytest.mark.slow
 def test_the_demo_s_way_from_pre_training_to_fine_tuning(tmp_path, monkeypatch):
   overrides = [
     *(f"--config.data.{key}" for key in (f"data_dir={tmp_path}", "clip_s=1.0")),

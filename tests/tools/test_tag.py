@@ -15,6 +15,8 @@ from conftest import chirp
 from audiotag_jax.inference import Tagger, tag_output
 from audiotag_jax.inference.tag_files import FileTagger
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ = 8_000
 # Thresholds that all scores reach, and that no score reaches.
 LOW, HIGH = [0.01] * 3, [0.99] * 3

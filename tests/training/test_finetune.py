@@ -10,6 +10,8 @@ from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import train
 from audiotag_jax.training.run import open_run, restore_or_init
 
+pytestmark = pytest.mark.slow
+
 FILTERS = (4, 4, 8, 8)
 
 

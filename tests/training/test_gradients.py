@@ -34,6 +34,8 @@ from audiotag_jax.models.create import create_model
 from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import augment, finetune, losses, optim, steps
 
+pytestmark = pytest.mark.slow
+
 # Cases in every run of the tests; the others are marked as exhaustive.
 OFTEN = ("mixup and SpecAugment", "max", "Cnn14")
 

@@ -10,6 +10,8 @@ from audiotag_jax import parallel
 from audiotag_jax.models.create import create_model
 from audiotag_jax.training import finetune, optim, steps
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(tiny_config):

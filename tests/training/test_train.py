@@ -13,6 +13,8 @@ from audiotag_jax.evaluation import learning_curves, metrics, thresholds
 from audiotag_jax.training import evaluate_run, train
 from audiotag_jax.training.run import init_state, open_run
 
+pytestmark = pytest.mark.slow
+
 PERFORMANCE_KEYS = [
   "model", "split", "checkpoint", "step", "params", "num_clips", "num_classes",
   "accuracy", "precision", "recall", "f1",
