@@ -1,4 +1,4 @@
-"""Turns of phrase that make a reader go back do not come back into the code."""
+"""Phrases that have to be read twice stay out of the code."""
 
 import ast
 import io
