@@ -36,10 +36,19 @@ MIDS = ("/m/0395lw", "/m/06mb1", "/m/03kmc9")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Makes `-m "not slow"` leave out the exhaustive tests too."""
+  """Makes `-m "not slow"` leave out the exhaustive tests too, and puts slow ones first.
+
+  The slowest are the tools'. At the end, they would leave all workers but one idle.
+  """
   for item in items:
     if item.get_closest_marker("exhaustive"):
       item.add_marker(pytest.mark.slow)
+  items.sort(
+    key=lambda item: (
+      not item.get_closest_marker("slow"),
+      "tools" not in item.path.parts,
+    )
+  )
 
 
 def chirp(seconds: float, seed: int = 0, rate_hz: int = 44_100) -> np.ndarray:
