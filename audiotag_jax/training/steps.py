@@ -134,20 +134,15 @@ def train_step(
     The state after the step, and `loss`, `grad_norm` (before clipping) and
     `learning_rate` of the step, the same on all devices.
   """
-  key = jax.random.fold_in(jax.random.key(seed), state.step)
-  key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+  key = _device_key(seed, state.step, axis_name)
   augment_key, *keys = jax.random.split(key, 1 + accumulation_steps)
   batch = augment(augment_key, widen_inputs(batch))
 
   def loss_fn(
     params: Any, batch_stats: Any, part: dict[str, jax.Array], key: jax.Array
   ) -> tuple[jax.Array, Any]:
-    params = {
-      name: jax.lax.stop_gradient(layer) if is_frozen(name) else layer
-      for name, layer in params.items()
-    }
     outputs, updates = model.apply(
-      {"params": params, "batch_stats": batch_stats},
+      {"params": _freeze(params, is_frozen), "batch_stats": batch_stats},
       part["inputs"],
       train=True,
       rngs={"dropout": key},
@@ -180,6 +175,20 @@ def train_step(
   new = {"params": params, "batch_stats": batch_stats}
   ema = _update_ema(state.ema, new, ema_decay, state.step) if state.ema else {}
   return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+
+def _freeze(params: dict[str, Any], is_frozen: Callable[[str], bool]) -> dict[str, Any]:
+  """Stops the gradients of the layers that are not trained."""
+  return {
+    name: jax.lax.stop_gradient(layer) if is_frozen(name) else layer
+    for name, layer in params.items()
+  }
+
+
+def _device_key(seed: int, step: jax.Array, axis_name: str) -> jax.Array:
+  """Returns a device's random key of a step, the same after a resumption."""
+  key = jax.random.fold_in(jax.random.key(seed), step)
+  return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
 def _update_ema(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:
