@@ -88,7 +88,7 @@ class RunCheckpoints:
     """Returns the steps of the "best", the "last" or all of the "latest" checkpoints.
 
     Raises:
-      UserError: there is no checkpoint.
+      UserError: no checkpoint exists.
     """
     self._manager.wait_until_finished()
     steps = sorted(self._manager.all_steps())

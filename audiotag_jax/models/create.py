@@ -27,7 +27,7 @@ def create_model(
     axis_name: the pmap axis that BatchNorm is synchronised over in training.
 
   Raises:
-    UserError: there is no such model.
+    UserError: the model does not exist.
   """
   create: Callable[..., nn.Module] = partial(panns.create, config.model.name)
   fields = panns_fields(config.panns)

@@ -36,7 +36,7 @@ def create(name: str, *, num_classes: int, **fields: Any) -> panns_layers.PannsM
     **fields: fields of the module that differ from the architecture's.
 
   Raises:
-    UserError: there is no such architecture.
+    UserError: the architecture does not exist.
   """
   rows = architectures.ARCHITECTURES
   if name not in rows:
