@@ -7,7 +7,7 @@ import argparse
 import faulthandler
 from pathlib import Path
 
-from audiotag_jax import command_line, logs, recipes
+from audiotag_jax import command_line, config_checks, logs, recipes
 from audiotag_jax.errors import exit_on_user_error
 
 
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
   args = parse_args()
   config = recipes.read_recipe(args.config, args.overrides)
-  recipes.validate(config)
+  config_checks.validate(config)
   logs.show_progress()
   faulthandler.enable()  # A crash in compiled code shows its Python call.
   # Imported here because these take seconds, which a mistyped flag should not cost.

@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from audiotag_jax import config as config_lib
-from audiotag_jax import recipes
+from audiotag_jax import config_checks, recipes
 from audiotag_jax.errors import UserError
 from tools import draw_rooms
 
@@ -67,7 +67,7 @@ def check_tool(module, args, monkeypatch, capsys):
     recipes.read_recipe(args.log_mels_for)
   given = getattr(args, "config", None) or []
   for recipe in given if isinstance(given, list) else [given]:
-    recipes.validate(recipes.read_recipe(recipe, getattr(args, "overrides", [])))
+    config_checks.validate(recipes.read_recipe(recipe, getattr(args, "overrides", [])))
 
 
 def check_install(args):

@@ -26,7 +26,7 @@ MAY_IMPORT = {
 # Modules on the ground, which import no room.
 GROUND = {
   "checkpoint", "command_line", "config", "errors", "files", "logs", "model_directory",
-  "panns", "parallel", "recipes", "workdir",
+  "config_checks", "panns", "parallel", "recipes", "workdir",
 }  # fmt: skip
 NO_TENSORFLOW = (
   *GROUND, "audio", "evaluation.eval_step", "frontend.log_mel_jax", "frontend.mel",

@@ -7,7 +7,7 @@ import ml_collections
 import pytest
 
 from audiotag_jax import config as config_lib
-from audiotag_jax import recipes
+from audiotag_jax import config_checks, recipes
 from audiotag_jax.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -109,14 +109,14 @@ def config():
 
 def test_the_checked_keys_exist(config):
   flat = recipes.flatten(config.to_dict())
-  assert set(recipes.CHOICES) <= flat.keys()
-  assert set(recipes.POSITIVE) <= flat.keys()
+  assert set(config_checks.CHOICES) <= flat.keys()
+  assert set(config_checks.POSITIVE) <= flat.keys()
   for key in recipes.FREE_KEYS:
     assert any(name.startswith(key) for name in flat)
 
 
 def test_the_base_is_valid(config):
-  assert recipes.validate(config) is None
+  assert config_checks.validate(config) is None
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_base_is_valid(config):
 def test_what_makes_no_sense_is_one_line(config, change, message):
   config.update_from_flattened_dict(change)
   with pytest.raises(UserError) as info:
-    recipes.validate(config)
+    config_checks.validate(config)
   assert message in str(info.value)
   assert "\n" not in str(info.value)
 
@@ -178,9 +178,9 @@ def test_what_must_be_positive(config, key, value):
   assert_one_line(config, {key: value}, rf"config\.{key} is {value}.*greater than 0")
 
 
-@pytest.mark.parametrize("key", recipes.CHOICES)
+@pytest.mark.parametrize("key", config_checks.CHOICES)
 def test_a_wrong_choice_names_the_key_and_the_choices(config, key):
-  choice = recipes.CHOICES[key][0]
+  choice = config_checks.CHOICES[key][0]
   expected = rf"config\.{key} is 'wrong': choose from .*{choice}"
   assert_one_line(config, {key: "wrong"}, expected)
 
@@ -205,7 +205,7 @@ def test_numbers_are_finite(config, key, value):
 
 def test_the_gradient_s_norm_may_be_infinite(config):
   config.train.clip_norm = INFINITE
-  assert recipes.validate(config) is None
+  assert config_checks.validate(config) is None
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,12 @@ def test_numbers_are_of_the_base_s_types_and_in_their_range(config, key, value):
 
 def test_a_clip_of_any_finite_length_is_valid(config):
   config.data.clip_s = 1e308
-  assert recipes.validate(config) is None
+  assert config_checks.validate(config) is None
 
 
 def test_a_recipe_that_lacks_keys_is_one_line():
   with pytest.raises(UserError, match="the recipe has no key .*: start from audiotag"):
-    recipes.validate(ml_collections.ConfigDict())
+    config_checks.validate(ml_collections.ConfigDict())
 
 
 # Without these checks, an error comes after the data is prepared, or never.
@@ -265,7 +265,7 @@ def test_what_would_fail_late_is_said_early(config, key, value):
 def assert_one_line(config, change, pattern):
   config.update_from_flattened_dict(change)
   with pytest.raises(UserError, match=pattern) as info:
-    recipes.validate(config)
+    config_checks.validate(config)
   assert "\n" not in str(info.value)
 
 
@@ -283,7 +283,7 @@ def test_every_recipe_is_locked_valid_and_says_how_to_launch_it(name):
   config = recipe.get_config()
   assert config.is_locked
   config.data.source_dir = "/data/FSD50K"
-  recipes.validate(config)
+  config_checks.validate(config)
   assert f"--config=configs/{name}.py" in recipe.__doc__
   assert f"--workdir=runs/{name}" in recipe.__doc__
 

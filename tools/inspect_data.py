@@ -10,7 +10,7 @@ which has plots, tables, and clips of each class to look at and listen to.
 import argparse
 from pathlib import Path
 
-from audiotag_jax import command_line, logs, recipes
+from audiotag_jax import command_line, config_checks, logs, recipes
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 
@@ -38,7 +38,7 @@ def main() -> None:
   args = parse_args()
   logs.show_progress()
   config = recipes.read_recipe(args.config, args.overrides)
-  recipes.validate(config)
+  config_checks.validate(config)
   try:
     args.output.mkdir(parents=True, exist_ok=True)
   except OSError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_collections
 from etils import epath
 
-from audiotag_jax import command_line, logs, recipes
+from audiotag_jax import command_line, config_checks, logs, recipes
 from audiotag_jax import config as config_lib
 from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError, exit_on_user_error
@@ -19,7 +19,7 @@ from audiotag_jax.errors import UserError, exit_on_user_error
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
   parser = command_line.create_parser(__doc__)
   parser.epilog = "with --beam_runner, all other options are handed to Beam"
-  parser.add_argument("dataset", choices=recipes.CHOICES["data.dataset"])
+  parser.add_argument("dataset", choices=config_checks.CHOICES["data.dataset"])
   parser.add_argument(
     "--source", "--csv", default="", help="the data: a folder or, for a manifest, a csv"
   )
@@ -96,7 +96,7 @@ def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
   config.data.source_dir = args.source
   for name in ("audio_dir", "label_separator", "fold", "data_dir", "allow_missing"):
     config.data[name] = getattr(args, name)
-  recipes.validate(config)
+  config_checks.validate(config)
   return config
 
 

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from audiotag_jax import command_line, recipes
+from audiotag_jax import command_line, config_checks, recipes
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError, exit_on_user_error
 
@@ -185,7 +185,7 @@ def read_config(run: PlannedRun) -> ml_collections.ConfigDict:
   """
   config = recipes.read_recipe(run.recipe, run.overrides)
   try:
-    recipes.validate(config)
+    config_checks.validate(config)
   except UserError as error:
     raise UserError(f"{run.recipe}: {error}") from error
   return config
