@@ -1,15 +1,22 @@
-"""Checkpoints of a run: orbax, asynchronous, best and latest.
+"""Checkpoints of a run: orbax, asynchronous, best and latest, verified when read.
 
 A checkpoint is an unreplicated tree of host arrays, so a checkpoint that eight devices
 saved also opens on one.
 """
 
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
+from audiotag_jax import parallel
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 
@@ -48,18 +55,55 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   }
 
 
+class DamagedError(UserError):
+  """A checkpoint that cannot be read, or whose arrays are not those that were saved."""
+
+
+def checksums(tree: Any) -> dict[str, int]:
+  """Returns the CRC-32C of each array's bytes, by the array's path in the tree."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): google_crc32c.value(
+      np.ascontiguousarray(leaf).tobytes()
+    )
+    for path, leaf in leaves
+  }
+
+
 def _best_metric(metrics: dict[str, float]) -> float:
   return metrics[BEST_METRIC]
 
 
+@dataclasses.dataclass(frozen=True)
+class _OfValidated:
+  """Preserves, of the checkpoints with metrics, those that a policy preserves."""
+
+  policy: ocp.checkpoint_managers.PreservationPolicy
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    validated = [info for info in checkpoints if info.metrics is not None]
+    kept = self.policy.should_preserve(validated, context=context)
+    steps = {info.step for info, keep in zip(validated, kept, strict=True) if keep}
+    return [info.step in steps for info in checkpoints]
+
+
 class RunCheckpoints:
-  """The checkpoints of a workdir: the latest and the best by val/mAP."""
+  """The checkpoints of a workdir.
+
+  Kept are the latest with a validation, the best of them by val/mAP, and the last two
+  of all, so that a run goes on from the one before if the last is damaged.
+  """
 
   def __init__(self, workdir: Path, num_latest: int):
     """Opens or creates a workdir's checkpoints; keeps `num_latest` and the best."""
     self._num_latest = num_latest
-    policies = ocp.checkpoint_managers
     self._directory = (workdir / workdir_lib.CHECKPOINTS).absolute()
+    self._damaged = workdir / workdir_lib.DAMAGED_CHECKPOINTS
+    self._saving: int | None = None
+    with parallel.main_process_first():
+      for step in _unreadable_steps(self._directory):
+        self._set_aside(step, "its metadata cannot be read")
+    policies = ocp.checkpoint_managers
     self._manager = ocp.CheckpointManager(
       self._directory,
       item_handlers=ocp.StandardCheckpointHandler(),
@@ -68,33 +112,98 @@ class RunCheckpoints:
         best_mode="max",
         preservation_policy=policies.AnyPreservationPolicy(
           [
-            policies.LatestN(num_latest),
-            policies.BestN(get_metric_fn=_best_metric, n=1),
+            policies.LatestN(2),
+            _OfValidated(policies.LatestN(num_latest)),
+            _OfValidated(policies.BestN(get_metric_fn=_best_metric, n=1)),
           ]
         ),
         enable_async_checkpointing=True,
       ),
     )
 
-  def save(self, step: int, state: Any, metrics: dict[str, float]) -> None:
-    """Starts to save `state` in the background, with its validation metrics."""
-    self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+  def save(
+    self,
+    step: int,
+    state: Any,
+    metrics: dict[str, float] | None = None,
+    meter: dict[str, Any] | None = None,
+  ) -> None:
+    """Starts to save a state in the background.
+
+    Args:
+      step: the step; a checkpoint of it without metrics is replaced.
+      state: a tree of host arrays.
+      metrics: metrics of the validation at this step, if there was one.
+      meter: the state of the training metrics; see `training.meter.Meter`.
+
+    Raises:
+      UserError: this or an earlier save failed.
+    """
+    if step in self._manager.all_steps():
+      self._manager.delete(step)
+    facts = {"crc32c": checksums(state), "meter": meter or {}}
+    self._finish(
+      lambda: self._manager.save(
+        step,
+        args=ocp.args.StandardSave(state),
+        metrics=metrics,
+        custom_metadata=facts,
+      )
+    )
+    self._saving = step
+
+  def check_saved(self) -> None:
+    """Raises `UserError` if a save in the background has failed; does not wait."""
+    if self._saving is not None and not self._manager.is_saving_in_progress():
+      self.wait()
+
+  def wait(self) -> None:
+    """Waits for a save in the background.
+
+    Raises:
+      UserError: the save failed.
+    """
+    self._finish(self._manager.wait_until_finished)
+    self._saving = None
+
+  def _finish(self, action: Callable[[], Any]) -> None:
+    """Runs an action that reports, late, the failure of a save in the background."""
+    try:
+      action()
+    except Exception as error:  # Orbax and TensorStore raise many kinds.
+      saving, self._saving = self._saving, None
+      what = "a checkpoint" if saving is None else f"the checkpoint of step {saving}"
+      raise UserError(
+        f"{self._directory}: {what} cannot be saved: {one_line(error)}. "
+        "Mend that, and give the same command again: it goes on from the last "
+        "checkpoint"
+      ) from error
 
   def latest_step(self) -> int | None:
     """Returns the step of the last complete checkpoint, or None."""
     return self._manager.latest_step()
 
+  def is_validated(self, step: int) -> bool:
+    """Returns whether the checkpoint of a step has the metrics of a validation."""
+    return self._manager.metrics(step) is not None
+
   def steps_of(self, which: str) -> list[int]:
     """Returns the steps of the "best", the "last" or all of the "latest" checkpoints.
 
+    Only checkpoints with a validation count, so that the results do not depend on the
+    moments at which a run was stopped.
+
     Raises:
-      UserError: no checkpoint exists.
+      UserError: no checkpoint with a validation exists.
     """
-    self._manager.wait_until_finished()
-    steps = sorted(self._manager.all_steps())
+    self.wait()
+    steps = [
+      step for step in sorted(self._manager.all_steps()) if self.is_validated(step)
+    ]
     if not steps:
       raise UserError(
-        f"{self._directory} holds no checkpoint: train first, with --mode=train"
+        f"{self._directory} holds no validated checkpoint: train first, with "
+        "--mode=train"
       )
     if which == "best":
       return [self._manager.best_step()]
@@ -104,13 +213,100 @@ class RunCheckpoints:
     """Restores a state to the host, with the structure, shapes and types of `like`.
 
     Raises:
+      DamagedError: the checkpoint is damaged.
       UserError: the checkpoint holds another structure or other shapes.
     """
-    saved = self._manager.item_metadata(step).tree
-    check_same_shapes(saved, like, f"checkpoint {self._directory}/{step}")
-    return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+    what = f"checkpoint {self._directory}/{step}"
+    try:
+      saved = self._manager.item_metadata(step).tree
+      facts = self._facts(step)
+    except Exception as error:
+      raise DamagedError(f"{what} cannot be read: {one_line(error)}") from error
+    check_same_shapes(saved, like, what)
+    try:
+      state = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+    except Exception as error:
+      raise DamagedError(f"{what} cannot be read: {one_line(error)}") from error
+    # Checkpoints of version 0.1 have no checksums.
+    expected = facts.get("crc32c", {})
+    changed = [k for k, v in checksums(state).items() if expected.get(k, v) != v]
+    if changed:
+      raise DamagedError(
+        f"{what} is damaged: {changed[0]} has changed since it was saved"
+      )
+    return state
+
+  def restore_latest(self, like: Any) -> tuple[Any, int, dict[str, Any]] | None:
+    """Restores the last whole checkpoint, and sets damaged ones after it aside.
+
+    Returns:
+      The state, its step and the state of the meter; None without a checkpoint.
+
+    Raises:
+      UserError: the checkpoint holds another structure or other shapes.
+    """
+    while (step := self.latest_step()) is not None:
+      state, reason = None, ""
+      try:
+        state = self.restore(step, like)
+      except DamagedError as error:
+        reason = str(error)
+      if parallel.agree(state is not None):
+        return state, step, self._facts(step).get("meter", {})
+      with parallel.main_process_first():
+        self._set_aside(step, reason)
+      self._manager.reload()
+    return None
+
+  def _facts(self, step: int) -> dict[str, Any]:
+    return self._manager.metadata(step).custom_metadata or {}
+
+  def _set_aside(self, step: int, reason: str) -> None:
+    """Moves a damaged checkpoint out of the way, on the main process."""
+    if not parallel.is_main_process():
+      return
+    target = self._damaged / str(step)
+    for i in range(1, 1000):
+      if not target.exists():
+        break
+      target = self._damaged / f"{step}.{i}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (self._directory / str(step)).rename(target)
+    logging.warning(
+      "The checkpoint of step %d is damaged (%s); it is now %s.", step, reason, target
+    )
 
   def close(self) -> None:
     """Waits for unfinished saves, then closes the checkpoints."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+
+def one_line(error: BaseException) -> str:
+  """Returns the first line of an error's message, at most 200 characters."""
+  lines = str(error).strip().splitlines()
+  return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def _unreadable_steps(directory: Path) -> list[int]:
+  """Returns the steps whose folders lack files that every checkpoint has."""
+  if not directory.exists():
+    return []
+  steps = [int(path.name) for path in directory.iterdir() if path.name.isdecimal()]
+  return [step for step in sorted(steps) if not _is_readable(directory / str(step))]
+
+
+def _is_readable(checkpoint: Path) -> bool:
+  described = [
+    checkpoint / "_CHECKPOINT_METADATA",
+    checkpoint / "default/_METADATA",
+    *checkpoint.glob("metrics/metrics"),
+  ]
+  try:
+    jsons = [json.loads(path.read_bytes()) for path in described]
+    database = (checkpoint / "default/manifest.ocdbt").stat()
+  except (OSError, ValueError):
+    return False
+  return all(isinstance(each, dict) for each in jsons) and database.st_size > 0

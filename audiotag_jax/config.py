@@ -218,6 +218,9 @@ def _train() -> ml_collections.ConfigDict:
   train.log_every_steps = 50
   # Steps between validations, each with a checkpoint; the last step has both too.
   train.eval_every_steps = 1000
+  # Minutes between checkpoints without a validation, so that a kill loses minutes.
+  # Over many hosts, such a checkpoint waits for the next log line.
+  train.checkpoint_every_minutes = 10.0
   # Number of latest checkpoints that are kept, beside the best.
   train.keep_checkpoints = 2
   # Profile of some early steps, which clu writes to the workdir for TensorBoard.

@@ -61,6 +61,7 @@ POSITIVE = (
   "train.clip_norm",
   "train.log_every_steps",
   "train.eval_every_steps",
+  "train.checkpoint_every_minutes",
   "train.keep_checkpoints",
   "evaluation.batch_size",
   "evaluation.hop_s",

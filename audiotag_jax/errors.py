@@ -1,9 +1,13 @@
 """A user's mistake, and how a command line reports it."""
 
+import contextlib
 import functools
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 # Packages that setup.cfg requires only on the Pythons that TensorFlow is released for.
@@ -21,17 +25,48 @@ class UserError(Exception):
   """
 
 
+class Stopped(Exception):
+  """A signal stopped the command, after it saved; the message says what is saved."""
+
+  def __init__(self, number: signal.Signals, saved: str):
+    super().__init__(f"Stopped by {number.name}. {saved}")
+    self.exit_code = 128 + number
+
+
+class Terminated(KeyboardInterrupt):
+  """SIGTERM, which unwinds a command as SIGINT does, so that it clears up."""
+
+
+@contextlib.contextmanager
+def _sigterm_raised() -> Iterator[None]:
+  """Raises `Terminated` where SIGTERM finds the main thread in the block."""
+
+  def raise_terminated(number: int, _: FrameType | None) -> None:
+    raise Terminated
+
+  if threading.current_thread() is not threading.main_thread():
+    yield  # Python hands signals to the main thread alone.
+    return
+  before = signal.signal(signal.SIGTERM, raise_terminated)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
 def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
   """Makes a command's main print a `UserError` as one line and exit with 1.
 
   A package that is missing because TensorFlow is not released for this Python gives one
-  line too. An interruption gives one line and the exit code that shells expect.
+  line too. SIGINT and SIGTERM give one line, with the command that goes on if there is
+  something to go on with, and the exit code that shells expect: 128 + the signal.
   """
 
   @functools.wraps(main)
   def wrapped(*args: Any, **kwargs: Any) -> None:
     try:
-      return main(*args, **kwargs)
+      with _sigterm_raised():
+        return main(*args, **kwargs)
     except UserError as error:
       sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
@@ -42,8 +77,12 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
         f"error: this command needs {package}, which is not installed. "
         f"{INSTALL_TENSORFLOW}"
       )
-    except KeyboardInterrupt:
+    except Stopped as stopped:
+      print(f"{stopped} Go on with:\n  {shlex.join(sys.orig_argv)}", file=sys.stderr)
+      sys.exit(stopped.exit_code)
+    except KeyboardInterrupt as interrupt:
       print("Stopped.", file=sys.stderr)
-      sys.exit(128 + signal.SIGINT)
+      is_term = isinstance(interrupt, Terminated)
+      sys.exit(128 + (signal.SIGTERM if is_term else signal.SIGINT))
 
   return wrapped

@@ -37,6 +37,22 @@ def main_process_first() -> Iterator[None]:
     multihost_utils.sync_global_devices("main_process_first")
 
 
+def agree(flag: bool) -> bool:
+  """Returns whether a flag is true on every process; all of them must call it."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(multihost_utils.process_allgather(np.array(flag)).all())
+
+
+def reached_preemption(step: int) -> bool:
+  """Returns whether this is the step after which all processes stop.
+
+  JAX's preemption service listens for SIGTERM on each process and chooses the step. All
+  processes must call this after each step.
+  """
+  return multihost_utils.reached_preemption_sync_point(step)
+
+
 def pmap(step: Callable, *, donate_argnums: tuple[int, ...] = ()) -> Callable:
   """Compiles a pure step for all devices; reuses the buffers of `donate_argnums`."""
   return jax.pmap(step, axis_name=AXIS, donate_argnums=donate_argnums)

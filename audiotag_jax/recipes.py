@@ -44,6 +44,7 @@ FREE_KEYS = (
   "data.data_dir",
   "data.allow_missing",
   "train.log_every_steps",
+  "train.checkpoint_every_minutes",
   "train.profile",
   "evaluation.",
 )

@@ -3,6 +3,8 @@
 CONFIG = "config.json"
 DATASET = "dataset.json"
 CHECKPOINTS = "checkpoints"
+# Checkpoints that could not be read when the run was resumed.
+DAMAGED_CHECKPOINTS = "damaged_checkpoints"
 # TensorBoard's event files.
 EVENTS = "events.out.tfevents.*"
 # The evaluated weights, as a model directory.

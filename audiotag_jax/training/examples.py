@@ -2,20 +2,20 @@
 
 import ml_collections
 import numpy as np
-from clu import metric_writers
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from audiotag_jax.data.clips import ClipIndex, read_waveform
 from audiotag_jax.evaluation import results
 from audiotag_jax.frontend import log_mel_tf, mel
+from audiotag_jax.training.tensorboard import RunWriter
 
 NUM_EXAMPLES = 4
 NUM_BARS = 8
 
 
 def write_audio(
-  writer: metric_writers.MetricWriter,
+  writer: RunWriter,
   clips: ClipIndex,
   config: ml_collections.ConfigDict,
 ) -> None:
@@ -30,7 +30,7 @@ def write_audio(
 
 
 def write_predictions(
-  writer: metric_writers.MetricWriter,
+  writer: RunWriter,
   step: int,
   clips: ClipIndex,
   predictions: results.Predictions,

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -64,16 +65,34 @@ class Meter:
       good_step = self._checkpoints.latest_step()
       good = f"the last good checkpoint is that of step {good_step}"
       if good_step is None:
-        good = "there is no checkpoint yet"
+        good = "no checkpoint was saved before"
       raise UserError(
         f"the loss is {values['loss']} and its gradient's norm "
         f"{values['grad_norm']} at step {step}; {good}. "
-        "Lower config.train.learning_rate or config.train.clip_norm"
+        "Train anew in another --workdir, with a lower config.train.learning_rate or "
+        "config.train.clip_norm"
       )
     for key, value in values.items():
       self._sums[key] = self._sums.get(key, 0.0) + value
     self._last = values
     self._num_steps += 1
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns what is gathered since the last log line, for a checkpoint."""
+    self.check_finite()
+    return {
+      "sums": self._sums,
+      "num_steps": self._num_steps,
+      "wait_s": self._wait_s,
+      "elapsed_s": time.monotonic() - self._start_s,
+    }
+
+  def resume(self, saved: dict[str, Any]) -> None:
+    """Goes on from what `to_dict` returned; an empty one leaves the meter as it is."""
+    if saved:
+      self._sums, self._num_steps = dict(saved["sums"]), saved["num_steps"]
+      self._wait_s = saved["wait_s"]
+      self._start_s = time.monotonic() - saved["elapsed_s"]
 
   def summarize(self) -> dict[str, float]:
     """Returns the scalars of the steps since the last call, and resets the meter."""

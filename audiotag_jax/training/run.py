@@ -26,7 +26,7 @@ from audiotag_jax.evaluation import evaluate
 from audiotag_jax.evaluation.eval_step import eval_step
 from audiotag_jax.evaluation.results import Predictions
 from audiotag_jax.models.create import create_model
-from audiotag_jax.training import finetune, optim, steps
+from audiotag_jax.training import finetune, optim, steps, tensorboard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Run:
     tx: the optimizer.
     checkpoints: the run's checkpoints.
     eval_step: `eval_step.eval_step`, pmapped.
+    is_new: whether the workdir held no run before.
   """
 
   config: ml_collections.ConfigDict
@@ -52,6 +53,7 @@ class Run:
   tx: optax.GradientTransformation
   checkpoints: checkpoint.RunCheckpoints
   eval_step: Callable
+  is_new: bool
 
   def predict(self, variables: dict[str, Any], split: str) -> Predictions:
     """Scores a split with replicated `params` and `batch_stats`."""
@@ -72,8 +74,9 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   parallel.check_divisible(batch_size, "train.batch_size", parts)
   parallel.check_divisible(config.evaluation.batch_size, "evaluation.batch_size")
 
+  is_new = not (workdir / workdir_lib.CONFIG).exists()
   _check_unchanged(workdir / workdir_lib.CONFIG, config.to_dict())
-  if config.init_from and not (workdir / workdir_lib.CONFIG).exists():
+  if config.init_from and is_new:
     # A resumed run does not need the model; a new one finds out before it has data.
     model_directory.read_description(Path(config.init_from))
   with parallel.main_process_first():
@@ -97,6 +100,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
     tx=optim.create_optimizer(config.train, scales),
     checkpoints=checkpoint.RunCheckpoints(workdir, config.train.keep_checkpoints),
     eval_step=parallel.pmap(functools.partial(eval_step, model=model)),
+    is_new=is_new,
   )
 
 
@@ -137,12 +141,23 @@ def init_state(run: Run) -> steps.TrainState:
   return jax.tree.map(np.asarray, state)
 
 
-def restore_or_init(run: Run) -> steps.TrainState:
-  """Returns the last checkpoint's state, or the initial one without a checkpoint."""
+def restore_or_init(run: Run) -> tuple[steps.TrainState, dict[str, Any]]:
+  """Returns the last whole checkpoint's state, or the initial one without a checkpoint.
+
+  What TensorBoard's files hold of later steps is removed.
+
+  Returns:
+    The state, on the host, and the saved state of the meter.
+  """
   state = init_state(run)
-  step = run.checkpoints.latest_step()
-  if step is None:
-    parameter_overview.log_parameter_overview(state.params)
-    return finetune.load_backbone(state, run.config) if run.config.init_from else state
-  logging.info("Resuming from the checkpoint of step %d.", step)
-  return run.checkpoints.restore(step, state)
+  restored = run.checkpoints.restore_latest(state)
+  if parallel.is_main_process() and not run.is_new:
+    tensorboard.forget_after(run.workdir, restored[1] if restored else None)
+  if restored:
+    state, step, meter = restored
+    logging.info("Resuming from the checkpoint of step %d.", step)
+    return state, meter
+  parameter_overview.log_parameter_overview(state.params)
+  if run.config.init_from:
+    state = finetune.load_backbone(state, run.config)
+  return state, {}

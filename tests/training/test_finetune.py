@@ -8,6 +8,7 @@ from audiotag_jax.models import panns
 from audiotag_jax.models.create import model_fields
 from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import train
+from audiotag_jax.training.loop import Loop
 from audiotag_jax.training.run import open_run, restore_or_init
 
 pytestmark = pytest.mark.slow
@@ -54,8 +55,8 @@ def write_pretrained(config):
 def train_from(config, tmp_path):
   """Returns the states before and after training."""
   run = open_run(config, tmp_path / "run")
-  before = restore_or_init(run)
-  train.train(run, before)
+  before, meter = restore_or_init(run)
+  Loop(run, before, meter).run()
   after = run.checkpoints.restore(run.checkpoints.steps_of("last")[0], before)
   run.checkpoints.close()
   return before, after
@@ -96,7 +97,7 @@ def test_each_mode_changes_exactly_its_parameters(config, tmp_path, mode, expect
 
 def test_the_backbone_is_the_directory_s_and_the_head_is_new(config, tmp_path):
   run = open_run(config, tmp_path / "run")
-  state = restore_or_init(run)
+  state, _ = restore_or_init(run)
   run.checkpoints.close()
   _, saved = model_directory.load_model(train.Path(config.init_from))
   for name in BACKBONE:
@@ -170,7 +171,7 @@ def test_a_run_leaves_a_model_that_another_can_start_from(config, tmp_path):
   assert saved["params"]["fc_audioset"]["bias"].shape == (3,)
   config.init_from = str(tmp_path / "first" / "model")
   run = open_run(config, tmp_path / "second")
-  state = restore_or_init(run)
+  state, _ = restore_or_init(run)
   run.checkpoints.close()
   np.testing.assert_array_equal(
     state.params["fc1"]["kernel"], saved["params"]["fc1"]["kernel"]

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from audiotag_jax import model_directory, parallel
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import learning_curves, metrics, thresholds
-from audiotag_jax.training import evaluate_run, train
+from audiotag_jax.training import evaluate_run, loop, train
 from audiotag_jax.training.run import init_state, open_run
 
 pytestmark = pytest.mark.slow
@@ -273,7 +273,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tiny_config, tmp_path)
   ("step", "due"), [(1, False), (4, True), (5, False), (8, True), (10, True)]
 )
 def test_cadence(step, due):
-  assert train.is_due(step, every_steps=4, num_steps=10) == due
+  assert loop.is_due(step, every_steps=4, num_steps=10) == due
 
 
 def test_classes_without_positives_are_counted(tiny_config, fsd50k_dir, tmp_path):

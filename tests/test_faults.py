@@ -1,0 +1,406 @@
+"""Kills, signals and damage: nothing of a run is lost, nothing is counted twice."""
+
+import collections
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import commands
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_file_loader
+from tensorboard.compat.proto import event_pb2
+
+from audiotag_jax import parallel
+from audiotag_jax.errors import Stopped, UserError
+from audiotag_jax.evaluation import learning_curves
+from audiotag_jax.training import evaluate_run, tensorboard, train
+from audiotag_jax.training.run import init_state, open_run, restore_or_init
+
+pytestmark = pytest.mark.slow
+
+# Scalars that depend on the clock.
+OF_THE_CLOCK = ("train/steps_per_second", "train/data_wait_share")
+
+
+def points(workdir):
+  """Counts the points of TensorBoard's files by (tag, step)."""
+  counts = collections.Counter()
+  for path in workdir.glob("events.out.tfevents.*"):
+    for raw in event_file_loader.RawEventFileLoader(str(path)).Load():
+      event = event_pb2.Event.FromString(raw)
+      counts.update((value.tag, event.step) for value in event.summary.value)
+  return counts
+
+
+def curves(workdir):
+  scalars = learning_curves.read_scalars(workdir)
+  return {
+    tag: (steps.tolist(), values.tolist())
+    for tag, (steps, values) in scalars.items()
+    if tag not in OF_THE_CLOCK
+  }
+
+
+def final_state(config, workdir):
+  run = open_run(config, workdir)
+  state = run.checkpoints.restore(run.checkpoints.steps_of("last")[0], init_state(run))
+  run.checkpoints.close()
+  return state
+
+
+def assert_same_runs(config, one, two):
+  """Asserts that two runs ended bit by bit alike."""
+  states = [final_state(config, workdir) for workdir in (one, two)]
+  jax.tree.map(np.testing.assert_array_equal, *states)
+  assert curves(one) == curves(two)
+  assert points(one) == points(two)
+  assert set(points(two).values()) == {1}
+  arrays = [np.load(workdir / "results/predictions.npz") for workdir in (one, two)]
+  for key in arrays[0]:
+    np.testing.assert_array_equal(arrays[0][key], arrays[1][key])
+  performance = [
+    json.loads((workdir / "results/performance.json").read_text())[workdir.name]
+    for workdir in (one, two)
+  ]
+  assert performance[0] == performance[1]
+  assert (two / "results/learning_curves.png").exists()
+  assert partial_files(two) == []
+
+
+def partial_files(folder):
+  return [
+    path
+    for path in folder.rglob("*")
+    if "partial" in path.name or path.name.endswith((".new", ".old"))
+  ]
+
+
+@pytest.fixture
+def config(tiny_config):
+  """A recipe with all that a resumed run could lose; log lines between validations."""
+  tiny_config.augment.mixup_alpha = 1.0
+  tiny_config.augment.time_stripes = 1
+  tiny_config.data.sampling = "label_weighted"
+  tiny_config.train.ema_decay = 0.9
+  tiny_config.train.num_steps = 8
+  tiny_config.train.log_every_steps = 3
+  tiny_config.train.eval_every_steps = 4
+  return tiny_config
+
+
+def signal_at(monkeypatch, number, step):
+  """Sends this process a signal in a training step."""
+  calls, shard = itertools.count(1), parallel.shard
+
+  def shard_and_signal(batch):
+    if "mask" not in batch and next(calls) == step:
+      os.kill(os.getpid(), number)
+    return shard(batch)
+
+  monkeypatch.setattr(parallel, "shard", shard_and_signal)
+
+
+def test_a_run_stopped_by_signals_ends_as_an_unbroken_one(
+  config, tmp_path, monkeypatch
+):
+  unbroken, stopped = tmp_path / "unbroken/run", tmp_path / "stopped/run"
+  train.train_and_evaluate(config, str(unbroken))
+
+  # Step 1 has no log line yet; step 4 is due for a validation.
+  for number, step, saved in (
+    (signal.SIGTERM, 1, 1),
+    (signal.SIGINT, 3, 4),
+    (signal.SIGTERM, 1, 5),
+  ):
+    with monkeypatch.context() as patch:
+      signal_at(patch, number, step)
+      with pytest.raises(Stopped) as info:
+        train.train_and_evaluate(config, str(stopped))
+    assert info.value.exit_code == 128 + number
+    assert f"{stopped} is saved at step {saved} of 8" in str(info.value)
+    assert {step for _, step in points(stopped)} <= set(range(saved + 1))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+  train.train_and_evaluate(config, str(stopped))
+  assert_same_runs(config, unbroken, stopped)
+
+
+def test_a_validation_that_is_stopped_is_made_up_for(config, tmp_path, monkeypatch):
+  unbroken, stopped = tmp_path / "unbroken/run", tmp_path / "stopped/run"
+  train.train_and_evaluate(config, str(unbroken))
+  gather = parallel.gather
+
+  def signal_and_gather(tree):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return gather(tree)
+
+  for step in (4, 8):
+    with monkeypatch.context() as patch:
+      patch.setattr(parallel, "gather", signal_and_gather)
+      with pytest.raises(Stopped, match=f"is saved at step {step} of 8"):
+        train.train_and_evaluate(config, str(stopped))
+    assert ("val/mAP", step) not in points(stopped)
+    with monkeypatch.context() as patch:
+      signal_at(patch, signal.SIGTERM, 2)
+      if step == 4:
+        with pytest.raises(Stopped, match="is saved at step 6 of 8"):
+          train.train_and_evaluate(config, str(stopped))
+    assert ("val/mAP", 4) in points(stopped)
+  train.train_and_evaluate(config, str(stopped))
+  assert_same_runs(config, unbroken, stopped)
+
+
+def test_a_kill_costs_what_came_after_the_last_checkpoint_by_the_clock(
+  config, tmp_path, monkeypatch
+):
+  unbroken, killed = tmp_path / "unbroken/run", tmp_path / "killed/run"
+  train.train_and_evaluate(config, str(unbroken))
+  config.train.checkpoint_every_minutes = 1e-9  # after every step
+
+  def kill(batch):
+    raise MemoryError
+
+  with monkeypatch.context() as patch:
+    shard, calls = parallel.shard, itertools.count(1)
+    patch.setattr(
+      parallel, "shard", lambda batch: kill(batch) if next(calls) == 4 else shard(batch)
+    )
+    with pytest.raises(MemoryError):
+      train.train_and_evaluate(config, str(killed))
+  run = open_run(config, killed)
+  assert run.checkpoints.latest_step() == 3
+  run.checkpoints.close()
+  train.train_and_evaluate(config, str(killed))
+  assert_same_runs(config, unbroken, killed)
+  # The checkpoints by the clock do not take the place of validated ones.
+  kept = sorted(int(path.name) for path in (killed / "checkpoints").iterdir())
+  assert kept[-2:] == [7, 8]
+  assert 4 in kept
+
+
+def test_the_second_signal_kills(tmp_path):
+  script = """
+import os, signal, time
+from audiotag_jax.training.preemption import StopSignals
+signals = StopSignals()
+with signals.noted():
+  os.kill(os.getpid(), signal.SIGTERM)
+  assert signals.received(1) is signal.SIGTERM
+  print("noted", flush=True)
+  os.kill(os.getpid(), signal.SIGTERM)
+  time.sleep(60)
+"""
+  result = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+  )
+  assert result.stdout == "noted\n"
+  assert result.returncode == -signal.SIGTERM
+
+
+def damage_array(checkpoint):
+  """Flips a bit of an array: the files' own format does not notice."""
+  files = [p for p in (checkpoint / "default").rglob("*") if p.is_file()]
+  largest = max(files, key=lambda path: path.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  content[len(content) // 2] ^= 4
+  largest.write_bytes(content)
+
+
+def truncate(checkpoint):
+  for path in (checkpoint / "default").rglob("d/*"):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def delete_data(checkpoint):
+  for path in (checkpoint / "default").rglob("d/*"):
+    path.unlink()
+
+
+def empty_folder(checkpoint):
+  shutil.rmtree(checkpoint)
+  checkpoint.mkdir()
+
+
+def add_empty_newer(checkpoint):
+  (checkpoint.parent / "7").mkdir()
+
+
+def empty_metadata(checkpoint):
+  (checkpoint / "default/_METADATA").write_bytes(b"")
+
+
+def delete_manifest(checkpoint):
+  (checkpoint / "default/manifest.ocdbt").unlink()
+
+
+def break_metrics(checkpoint):
+  (checkpoint / "metrics/metrics").write_text('{"mAP": ')
+
+
+DAMAGES = (
+  damage_array, truncate, delete_data, empty_folder, add_empty_newer, empty_metadata,
+  delete_manifest, break_metrics,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside(finished_copy, damage, caplog):
+  config, workdir, _ = finished_copy
+  damage(workdir / "checkpoints/6")
+  run = open_run(config, workdir)
+  state, _ = restore_or_init(run)
+  run.checkpoints.close()
+  expected, name = (6, "7") if damage is add_empty_newer else (4, "6")
+  assert int(state.step) == expected
+  assert (workdir / "damaged_checkpoints" / name).is_dir()
+  assert not (workdir / "checkpoints" / name).exists()
+  warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+  (warning,) = [w for w in warnings if "damaged" in w]
+  assert warning.startswith(f"The checkpoint of step {name} is damaged (")
+  assert "\n" not in warning
+  assert {step for _, step in points(workdir)} <= set(range(expected + 1))
+
+
+def test_a_run_with_a_damaged_checkpoint_ends_as_an_unbroken_one(finished_copy):
+  config, workdir, _ = finished_copy
+  damage_array(workdir / "checkpoints/6")
+  train.train_and_evaluate(config, str(workdir))
+  assert int(final_state(config, workdir).step) == 6
+  assert set(points(workdir).values()) == {1}
+
+
+def test_evaluation_names_a_damaged_checkpoint(finished_copy):
+  config, workdir, _ = finished_copy
+  config.evaluation.checkpoint = "last"
+  damage_array(workdir / "checkpoints/6")
+  with pytest.raises(UserError, match=r"checkpoint .*/6 is damaged"):
+    evaluate_run.evaluate_only(config, str(workdir))
+
+
+def test_a_checkpoint_without_checksums_still_opens(finished_copy):
+  config, workdir, _ = finished_copy
+  path = workdir / "checkpoints/6/_CHECKPOINT_METADATA"
+  described = json.loads(path.read_text())
+  described["custom_metadata"] = {}
+  path.write_text(json.dumps(described))
+  run = open_run(config, workdir)
+  state, meter = restore_or_init(run)
+  run.checkpoints.close()
+  assert (int(state.step), meter) == (6, {})
+
+
+def test_a_checkpoint_that_cannot_be_saved_stops_the_run(config, tmp_path):
+  workdir = tmp_path / "run"
+  run = open_run(config, workdir)
+  state, _ = restore_or_init(run)
+  run.checkpoints.save(1, state)
+  run.checkpoints.wait()
+  shutil.rmtree(workdir / "checkpoints")
+  (workdir / "checkpoints").write_text("in the way")
+  run.checkpoints.save(2, state)
+  with pytest.raises(UserError, match=r"step 2 cannot be saved: .*same command"):
+    run.checkpoints.wait()
+
+
+def test_event_files_that_cannot_be_written_do_not_stop_a_training(
+  config, tmp_path, monkeypatch, caplog
+):
+  class Broken:
+    def __getattr__(self, name):
+      def fail(*_, **__):
+        raise OSError("No space left on device")
+
+      return fail
+
+  create = tensorboard.metric_writers.create_default_writer
+  monkeypatch.setattr(
+    tensorboard.metric_writers,
+    "create_default_writer",
+    lambda path, just_logging: (
+      create(path, just_logging=True) if just_logging else Broken()
+    ),
+  )
+  train.train_and_evaluate(config, str(tmp_path / "run"))
+  messages = [record.getMessage() for record in caplog.records]
+  (warning,) = [m for m in messages if "TensorBoard's files" in m]
+  assert "(No space left on device)" in warning
+  (curves,) = [m for m in messages if "cannot be drawn" in m]
+  assert "learning_curves.png" in curves
+  assert (tmp_path / "run/results/performance.json").exists()
+
+
+def start(config_file, workdir):
+  env = os.environ | {"PYTHONPATH": str(commands.REPOSITORY)}
+  return subprocess.Popen(
+    [sys.executable, "-m", "audiotag_jax.main", f"--config={config_file}",
+     f"--workdir={workdir}"],
+    env=env, cwd=commands.REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    text=True,
+  )  # fmt: skip
+
+
+@pytest.fixture
+def recipe(config, tmp_path):
+  """A recipe's file with the values of `config`."""
+  path = tmp_path / "recipe.py"
+  values = json.dumps(config.to_dict())
+  path.write_text(
+    "import json\n"
+    "from audiotag_jax import config as config_lib\n\n"
+    "def get_config():\n"
+    "  config = config_lib.get_config()\n"
+    f"  values = json.loads({values!r})\n"
+    "  for room, keys in values.items():\n"
+    "    if isinstance(keys, dict):\n"
+    "      for key, value in keys.items():\n"
+    "        value = tuple(value) if isinstance(value, list) else value\n"
+    "        config[room][key] = value\n"
+    "    else:\n"
+    "      config[room] = keys\n"
+    "  return config\n"
+  )
+  return path
+
+
+def test_main_says_what_is_saved_and_how_it_resumes(recipe, tmp_path):
+  process = start(recipe, tmp_path / "run")
+  while not list((tmp_path / "run").glob("events.out.tfevents.*")):
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.2)
+  process.send_signal(signal.SIGTERM)
+  _, stderr = process.communicate(timeout=120)
+  assert process.returncode == 128 + signal.SIGTERM, stderr
+  *_, saved, command = stderr.strip().splitlines()
+  assert saved.startswith("Stopped by SIGTERM.")
+  assert f"--workdir={tmp_path / 'run'}" in command
+  assert "Traceback" not in stderr
+
+
+@pytest.mark.exhaustive
+def test_kills_at_random_moments(recipe, config, tmp_path):
+  unbroken, killed = tmp_path / "unbroken/run", tmp_path / "killed/run"
+  process = start(recipe, unbroken)
+  begin = time.monotonic()
+  assert process.wait() == 0
+  whole_s = time.monotonic() - begin
+  rng = random.Random(0)
+  for _ in range(int(os.environ.get("KILLS", "10"))):
+    process = start(recipe, killed)
+    try:
+      process.wait(rng.uniform(0.3, 1.0) * whole_s)
+    except subprocess.TimeoutExpired:
+      process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+    process.communicate()
+    if process.returncode == 0 and rng.random() < 0.5:
+      assert_same_runs(config, unbroken, killed)
+      shutil.rmtree(killed)
+  assert start(recipe, killed).wait() == 0
+  assert_same_runs(config, unbroken, killed)
