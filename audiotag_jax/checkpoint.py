@@ -94,7 +94,7 @@ class RunCheckpoints:
     steps = sorted(self._manager.all_steps())
     if not steps:
       raise UserError(
-        f"{self._directory} holds no checkpoint: train first, with --mode=train"
+        f"{self._directory} has no checkpoint: train first, with --mode=train"
       )
     if which == "best":
       return [self._manager.best_step()]

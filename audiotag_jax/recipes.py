@@ -169,7 +169,7 @@ def read_recipe(
   """
   file, *args = str(recipe).split(":", 1)
   if not Path(file).is_file():
-    raise UserError(f"there is no recipe {file}: configs/ holds some")
+    raise UserError(f"{file} is not a file: give a recipe, such as those in configs/")
   config = _load(Path(file), *args).lock()
   try:
     return _override(config, overrides)

@@ -52,7 +52,7 @@ def check(args: argparse.Namespace) -> list[str]:
   formats = args.formats.split(",")
   for name in formats:
     if name not in FORMATS:
-      raise UserError(f"no format {name!r}: choose from {', '.join(FORMATS)}")
+      raise UserError(f"{name!r} is not a format: choose from {', '.join(FORMATS)}")
   if args.output.exists() and not args.overwrite:
     raise UserError(f"{args.output} exists: give another --output, or --overwrite")
   return formats

@@ -76,10 +76,10 @@ def test_timestamp_embeddings_are_the_taggers_at_even_times(model):
   assert 0 <= times_ms.min() < times_ms.max() <= 2000
 
 
-def test_what_is_no_batch_and_no_model_is_refused(model, tmp_path):
+def test_anything_but_a_batch_or_a_model_is_refused(model, tmp_path):
   with pytest.raises(UserError, match=r"must be \[clips, samples\], .* not \[16000\]"):
     hear.get_scene_embeddings(torch.ones(16_000), model)
-  with pytest.raises(UserError, match="no model is given: --model must name"):
+  with pytest.raises(UserError, match="--model is missing: give a model directory"):
     hear.load_model()
-  with pytest.raises(UserError, match="holds no model.json"):
+  with pytest.raises(UserError, match="has no model.json"):
     hear.load_model(str(tmp_path))
