@@ -14,6 +14,7 @@ A recipe is a Python file, anywhere, with a `get_config()` that gives the keys o
 import difflib
 import importlib.util
 import inspect
+import json
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -246,3 +247,19 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for key in sorted(old_flat.keys() | new_flat.keys())
     if old_flat.get(key) != new_flat.get(key) and not key.startswith(FREE_KEYS)
   ]
+
+
+def check_unchanged(path: Path, new: Any) -> None:
+  """Finds changes of a config, or of a data set's description, in a file of a workdir.
+
+  Raises:
+    UserError: the file exists and differs; see `changed_keys`.
+  """
+  if not path.exists():
+    return
+  old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
+  if changes := changed_keys(old, new):
+    raise UserError(
+      f"{path.parent} was made with another {path.stem}: {'; '.join(changes)}. "
+      "Give another --workdir, or the values it was made with"
+    )
