@@ -23,8 +23,6 @@ MODULES = {
   "wavegram": WavegramCnn,
 }
 FRONT_END = LogMelParams(**architectures.FRONT_END)
-FRONT_END_16K = LogMelParams(**architectures.FRONT_END_16K)
-FRONT_END_8K = LogMelParams(**architectures.FRONT_END_8K)
 
 
 def create(name: str, *, num_classes: int, **fields: Any) -> panns_layers.PannsModel:
