@@ -202,8 +202,7 @@ class RunCheckpoints:
     ]
     if not steps:
       raise UserError(
-        f"{self._directory} holds no validated checkpoint: train first, with "
-        "--mode=train"
+        f"{self._directory} has no validated checkpoint: train first, with --mode=train"
       )
     if which == "best":
       return [self._manager.best_step()]

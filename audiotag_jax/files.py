@@ -44,6 +44,25 @@ def check_output(path: Path, overwrite: bool) -> None:
     raise UserError(f"{path} exists: give another --output, or --overwrite")
 
 
+def check_folder(folder: Path) -> None:
+  """Finds out whether files can be written to a folder, without creating it.
+
+  Raises:
+    UserError: the folder, or the nearest one above it that exists, is not a folder or
+      may not be written to.
+  """
+  nearest = folder.absolute()
+  while not os.path.lexists(nearest):
+    nearest = nearest.parent
+  if not nearest.is_dir():
+    fault = "is not a folder"
+  elif not os.access(nearest, os.W_OK | os.X_OK):
+    fault = "may not be written to"
+  else:
+    return
+  raise UserError(f"--output={folder}: {nearest} {fault}: give another folder")
+
+
 @contextlib.contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
   """Yields a new folder that takes the place of `folder` if the block succeeds."""

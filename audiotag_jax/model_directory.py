@@ -104,7 +104,7 @@ def read_description(directory: Path) -> ModelDescription:
   path = directory / DESCRIPTION
   if not path.exists():
     raise UserError(
-      f"{directory} holds no {DESCRIPTION}: give a model directory, such as "
+      f"{directory} has no {DESCRIPTION}: give a model directory, such as "
       "tools/convert_panns.py writes"
     )
   try:
@@ -125,7 +125,7 @@ def load_model(directory: Path) -> tuple[ModelDescription, dict[str, Any]]:
   description = read_description(directory)
   path = (directory / WEIGHTS).absolute()
   if not path.exists():
-    raise UserError(f"{directory} holds no {WEIGHTS}: convert the model again")
+    raise UserError(f"{directory} has no {WEIGHTS}: convert the model again")
   with ocp.StandardCheckpointer() as checkpointer:
     saved = checkpointer.metadata(path).item_metadata.tree
     like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)

@@ -14,6 +14,7 @@ A recipe is a Python file, anywhere, with a `get_config()` that gives the keys o
 import difflib
 import importlib.util
 import inspect
+import json
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -170,7 +171,7 @@ def read_recipe(
   """
   file, *args = str(recipe).split(":", 1)
   if not Path(file).is_file():
-    raise UserError(f"there is no recipe {file}: configs/ holds some")
+    raise UserError(f"{file} is not a file: give a recipe, such as those in configs/")
   config = _load(Path(file), *args).lock()
   try:
     return _override(config, overrides)
@@ -247,3 +248,19 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for key in sorted(old_flat.keys() | new_flat.keys())
     if old_flat.get(key) != new_flat.get(key) and not key.startswith(FREE_KEYS)
   ]
+
+
+def check_unchanged(path: Path, new: Any) -> None:
+  """Finds changes of a config, or of a data set's description, in a file of a workdir.
+
+  Raises:
+    UserError: the file exists and differs; see `changed_keys`.
+  """
+  if not path.exists():
+    return
+  old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
+  if changes := changed_keys(old, new):
+    raise UserError(
+      f"{path.parent} was made with another {path.stem}: {'; '.join(changes)}. "
+      "Give another --workdir, or the values it was made with"
+    )

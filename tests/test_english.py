@@ -17,8 +17,9 @@ BANNED = re.compile(
   r"\blies?\b|\bgoes on\b|\banew\b|\bheld against\b|\bhangs? on\b|\bis to be\b"
   # "It is None" is Python.
   r"|(?-i:\bis none\b)"
-  # "There is no file" and "no longer" are plain; "it is no file" is not.
-  r"|(?<!there )\bis no\b(?! (longer|more|less|larger|smaller))",
+  # "Is no longer" is plain; "there is no file" and "it is no file" are not.
+  r"|\bis no\b(?! (longer|more|less|larger|smaller))"
+  r"|\bthere (are|was|were) no\b|\bholds? no\b",
   re.IGNORECASE,
 )
 # Strings that must stay: the end of a file's path, and a part of the string.

@@ -32,7 +32,7 @@ def test_a_recipe_that_is_not_there_is_one_line(tmp_path):
     "audiotag_jax/main.py", "--config=configs/none.py", f"--workdir={tmp_path}/run"
   )
   assert result.returncode == 1
-  assert result.stderr.startswith("error: there is no recipe configs/none.py")
+  assert result.stderr.startswith("error: configs/none.py is not a file: give a recipe")
   assert result.stderr.count("\n") == 1
 
 
@@ -44,9 +44,9 @@ def test_a_recipe_that_is_not_there_is_one_line(tmp_path):
     (["--config.train.num_steps=0"], "config.train.num_steps is 0: it must be"),
     (["--config.crnn.pooling=best"], "config.crnn.pooling is 'best': choose from"),
     (["--config.data.dataset=fsd50k"], "config.data.source_dir is not set"),
-    (["--config.init_from=/nope"], "error: /nope holds no model.json: give a model di"),
+    (["--config.init_from=/nope"], "error: /nope has no model.json: give a model di"),
     (["--config.crnn.filters[0]=7"], "has no key crnn.filters[0] (crnn.filters?): au"),
-    (["--mode=evaluate"], "holds no config.json"),
+    (["--mode=evaluate"], "has no config.json"),
     (["--mode=test"], "mode"),
     (["--confg.seed=1"], "unknown flag --confg.seed=1 (--config.seed?); --help li"),
     (["--config.seed", "--config.train.num_steps=3"], "config.seed has no value"),

@@ -12,6 +12,7 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ from audiotag_jax.audio.streams import AudioStream
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
+  import gradio
+
   from audiotag_jax.inference import Tagger
 
 # Length of the longest recording that the page takes; tools/tag.py takes any length.
@@ -52,14 +55,12 @@ def parse_args() -> argparse.Namespace:
   return parser.parse_args()
 
 
-def read(file: str | None, tagger: Tagger) -> np.ndarray:
+def read(file: str, tagger: Tagger) -> np.ndarray:
   """Reads a recording as mono <float32>[samples] at the tagger's rate.
 
   Raises:
-    UserError: the file is missing, too long or not a recording.
+    UserError: the file is too long or not a recording.
   """
-  if file is None:
-    raise UserError("Drop a sound first, or record one")
   stream, blocks = AudioStream(Path(file), tagger.sample_rate_hz), []
   try:
     for block in stream:
@@ -96,11 +97,13 @@ def draw(tagger: Tagger, waveform: np.ndarray, title: str) -> PIL.Image.Image:
       return image.convert("RGB")
 
 
-def build(tagger: Tagger, name: str):
-  """Returns the page, as gradio's Blocks."""
+def build(tagger: Tagger, name: str) -> gradio.Blocks:
+  """Returns the page."""
   gradio = _import_gradio()
 
-  def tag(file: str | None):
+  def tag(file: str | None) -> tuple[str, dict[str, float], PIL.Image.Image]:
+    if file is None:
+      raise gradio.Error("Drop a sound first, or record one", print_exception=False)
     try:
       waveform = read(file, tagger)
     except UserError as error:
@@ -130,7 +133,7 @@ def build(tagger: Tagger, name: str):
   return page
 
 
-def _import_gradio():
+def _import_gradio() -> ModuleType:
   # By default gradio reports each start to its makers.
   os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
   try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiotag_jax import command_line, logs
+from audiotag_jax import command_line, files, logs
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 CLIP_S = 10.0
@@ -52,9 +52,8 @@ def check(args: argparse.Namespace) -> list[str]:
   formats = args.formats.split(",")
   for name in formats:
     if name not in FORMATS:
-      raise UserError(f"no format {name!r}: choose from {', '.join(FORMATS)}")
-  if args.output.exists() and not args.overwrite:
-    raise UserError(f"{args.output} exists: give another --output, or --overwrite")
+      raise UserError(f"{name!r} is not a format: choose from {', '.join(FORMATS)}")
+  files.check_output(args.output, args.overwrite)
   return formats
 
 
@@ -78,8 +77,8 @@ def latency_ms(run: Callable, x: np.ndarray) -> float:
 
 
 def size_mb(path: Path) -> float:
-  files = [path, *path.rglob("*")]
-  return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+  paths = [path, *path.rglob("*")]
+  return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
 
 
 def report(name: str, size: str, latency: float, difference: str) -> None:

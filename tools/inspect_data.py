@@ -10,8 +10,8 @@ which has plots, tables, and clips of each class to look at and listen to.
 import argparse
 from pathlib import Path
 
-from audiotag_jax import command_line, config_checks, logs, recipes
-from audiotag_jax.errors import UserError, exit_on_user_error
+from audiotag_jax import command_line, config_checks, files, logs, recipes
+from audiotag_jax.errors import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,12 +39,8 @@ def main() -> None:
   logs.show_progress()
   config = recipes.read_recipe(args.config, args.overrides)
   config_checks.validate(config)
-  try:
-    args.output.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise UserError(
-      f"--output={args.output} cannot be made ({error.strerror}): give another folder"
-    ) from error
+  # Checked here, because an inspection takes long; created when there is a report.
+  files.check_folder(args.output)
   from audiotag_jax.data.dataset import open_source
   from audiotag_jax.frontend.mel import LogMelParams
   from audiotag_jax.inspection import measure, report

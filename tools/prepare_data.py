@@ -4,8 +4,11 @@ python tools/prepare_data.py fsd50k --source=/data/FSD50K
 python tools/prepare_data.py manifest --csv=clips.csv
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ml_collections
 from etils import epath
@@ -14,6 +17,9 @@ from audiotag_jax import command_line, config_checks, logs, recipes
 from audiotag_jax import config as config_lib
 from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError, exit_on_user_error
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -114,8 +120,8 @@ def expected_md5(md5sums: Path | None) -> dict[str, str]:
     ) from error
 
 
-def beam_config(runner: str, options: list[str]):
-  """Returns the `tfds.download.DownloadConfig` of a Beam runner and its options."""
+def beam_config(runner: str, options: list[str]) -> tfds.download.DownloadConfig:
+  """Returns TFDS's settings for a Beam runner and its options."""
   import tensorflow_datasets as tfds
 
   try:

@@ -14,7 +14,6 @@ command resumes a stopped study.
 
 import argparse
 import importlib.util
-import json
 import os
 import shlex
 import signal
@@ -166,15 +165,7 @@ def check(run: PlannedRun, made_before: Path | None = None) -> None:
       f"{run.recipe} starts from {model}, which is not a model directory: make it with "
       "tools/convert_panns.py, as the recipe says"
     )
-  path = run.workdir / workdir_lib.CONFIG
-  if path.exists():
-    old, new = json.loads(path.read_text()), json.loads(config.to_json())
-    changes = recipes.changed_keys(old, new)
-    if changes:
-      raise UserError(
-        f"{run.workdir} was made with another config: {'; '.join(changes)}. Give "
-        "another --workdir, or the values it was made with"
-      )
+  recipes.check_unchanged(run.workdir / workdir_lib.CONFIG, config.to_dict())
 
 
 def read_config(run: PlannedRun) -> ml_collections.ConfigDict:

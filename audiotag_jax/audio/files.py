@@ -82,7 +82,7 @@ def decode(
       program = find_ffmpeg(error)
       with _path_of(file, audio) as path:
         channels, rate_hz = _decode_with_ffmpeg(program, path, start_s, end_s, error)
-  fault = waveforms.find_fault(channels) if channels.size else "holds no samples"
+  fault = waveforms.find_fault(channels) if channels.size else "has no samples"
   if fault:
     raise AudioError(fault)
   return channels, rate_hz

@@ -57,7 +57,7 @@ class AudioStream:
       self.duration_s = num_samples / rate_hz
       yield channels.mean(axis=1)
     if not num_samples:
-      raise files.AudioError("holds no samples")
+      raise files.AudioError("has no samples")
 
 
 def _decode(
@@ -104,7 +104,7 @@ def _decode_with_ffmpeg(
   header = output.read(24)
   if len(header) < 24:
     check()
-    raise files.AudioError("holds no samples")
+    raise files.AudioError("has no samples")
   # Sun's header: magic, offset of the samples, their size, type, rate, channels.
   _, offset, _, _, rate_hz, num_channels = struct.unpack(">6I", header)
   output.read(offset - 24)

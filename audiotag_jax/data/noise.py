@@ -25,12 +25,12 @@ def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
     <int16>[samples], which stays in memory: an hour at 32 kHz takes 230 MB.
 
   Raises:
-    UserError: the folder holds no recordings, or one cannot be read.
+    UserError: the folder has no recordings, or one cannot be read.
   """
   paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
   if not paths:
     raise UserError(
-      f"config.augment.noise_dir {folder} holds no recordings "
+      f"config.augment.noise_dir {folder} has no recordings "
       f"({', '.join(SUFFIXES)}): give a folder with recordings, or leave it empty"
     )
   waveforms = []

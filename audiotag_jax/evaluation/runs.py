@@ -137,7 +137,7 @@ def load_run(workdir: Path) -> FinishedRun:
   for file in (workdir_lib.PERFORMANCE, workdir_lib.PREDICTIONS):
     if not (workdir / file).exists():
       raise UserError(
-        f"{workdir} holds no {file}: evaluate it first, with {EVALUATE}{workdir}"
+        f"{workdir} has no {file}: evaluate it first, with {EVALUATE}{workdir}"
       )
   (entry,) = json.loads((workdir / workdir_lib.PERFORMANCE).read_text()).values()
   val_path = workdir / workdir_lib.VAL_PREDICTIONS

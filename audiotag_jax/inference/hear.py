@@ -44,9 +44,7 @@ def load_model(model_file_path: str = "") -> HearModel:
     UserError: the path is not given, or is not a model.
   """
   if not model_file_path:
-    raise UserError(
-      "no model is given: --model must name a model directory or a run's workdir"
-    )
+    raise UserError("--model is missing: give a model directory or a run's workdir")
   return HearModel(Tagger.load(model_file_path))
 
 

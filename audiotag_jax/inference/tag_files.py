@@ -30,7 +30,7 @@ def find_files(paths: list[str]) -> list[Path]:
   Hidden files of folders, such as a Mac's `._x.wav`, are left out.
 
   Raises:
-    UserError: the folders hold no audio files.
+    UserError: the folders have no audio files.
   """
   found = []
   for path in map(Path, paths):

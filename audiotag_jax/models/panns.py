@@ -23,8 +23,6 @@ MODULES = {
   "wavegram": WavegramCnn,
 }
 FRONT_END = LogMelParams(**architectures.FRONT_END)
-FRONT_END_16K = LogMelParams(**architectures.FRONT_END_16K)
-FRONT_END_8K = LogMelParams(**architectures.FRONT_END_8K)
 
 
 def create(name: str, *, num_classes: int, **fields: Any) -> panns_layers.PannsModel:
@@ -40,7 +38,7 @@ def create(name: str, *, num_classes: int, **fields: Any) -> panns_layers.PannsM
   """
   rows = architectures.ARCHITECTURES
   if name not in rows:
-    raise UserError(f"no architecture {name!r}: choose from {', '.join(rows)}")
+    raise UserError(f"{name!r} is not an architecture: choose from {', '.join(rows)}")
   row = rows[name]
   fields = {"front_end": LogMelParams(**row.front_end)} | row.fields | fields
   return MODULES[row.family](num_classes=num_classes, **fields)

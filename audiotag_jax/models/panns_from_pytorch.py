@@ -45,7 +45,7 @@ def convert_file(
   """
   files.check_output(output, overwrite)
   if not path.is_file():
-    raise UserError(f"there is no file {path}: give the .pth file of a PANNs model")
+    raise UserError(f"{path} is not a file: give the .pth file of a PANNs model")
   state_dict = pytorch_file.read_state_dict(path)
   shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
   try:
@@ -108,7 +108,7 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   """Returns the classes' names: from a file, from a model directory, or AudioSet's.
 
   Raises:
-    UserError: there is not exactly one name per class.
+    UserError: the names are missing, or are not as many as the classes.
   """
   if not path:
     names = class_names.audioset_class_names()
@@ -123,7 +123,7 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   elif Path(path).is_file():
     names = Path(path).read_text(encoding="utf-8").splitlines()
   else:
-    raise UserError(f"--class_names: there is no file {path}")
+    raise UserError(f"--class_names: {path} is not a file or a model directory")
   if len(names) != num_classes:
     raise UserError(f"{path} has {len(names)} names for {num_classes} classes")
   return names

@@ -1,6 +1,7 @@
 """PANNs' residual networks: ResNet22, 38 and 54 on log-mels, Res1dNets on waveforms."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -46,16 +47,8 @@ class ResNet(PannsModel, kw_only=True):
     x = self.normalize(x, ops, train)
     x = ConvBlock(RESNET_FILTERS[0], ops, name="conv_block1")(x)
     x = drop(avg_pool(x, (2, 2)))
-    for stage, depth in enumerate(self.depths, 1):
-      for i in range(depth):
-        x = ResidualBlock(
-          filters=RESNET_FILTERS[stage - 1],
-          ops=ops,
-          dropout=self.block_dropout,
-          pool=(2, 2) if stage > 1 and i == 0 else (1, 1),
-          bottleneck=self.bottleneck,
-          name=f"layer{stage}_{i}",
-        )(x)
+    fields = {"ops": ops, "dropout": self.block_dropout, "bottleneck": self.bottleneck}
+    x = residual_stages(x, self.depths, RESNET_FILTERS, (2, 2), **fields)
     x = drop(avg_pool(x, (2, 2)))
     x = drop(ConvBlock(RESNET_LAST_FILTERS, ops, name="conv_block_after1")(x))
     return self.clip_outputs(x, ops)
@@ -85,16 +78,39 @@ class Res1dNet(PannsModel, kw_only=True):
     filters = RES1DNET_FILTERS
     x = ops.conv(filters[0], (11,), strides=5, padding=[(5, 5)], name="conv0")(x)
     x = ops.norm(name="bn0")(x)
-    for stage, depth in enumerate(self.depths, 1):
-      for i in range(depth):
-        x = ResidualBlock(
-          filters=filters[stage - 1],
-          ops=ops,
-          dropout=self.block_dropout,
-          pool=(4,) if stage > 1 and i == 0 else (1,),
-          name=f"layer{stage}_{i}",
-        )(x)
+    fields = {"ops": ops, "dropout": self.block_dropout}
+    x = residual_stages(x, self.depths, filters, (4,), **fields)
     return self.clip_outputs(x, ops)
+
+
+def residual_stages(
+  x: jax.Array,
+  depths: Sequence[int],
+  filters: Sequence[int],
+  pool: Sequence[int],
+  **fields: Any,
+) -> jax.Array:
+  """Applies stages of residual blocks; stages from the second on start with a pooling.
+
+  Args:
+    x: <float>[batch, frames, …, channels].
+    depths: residual blocks of each stage.
+    filters: filters of each stage.
+    pool: window of the pooling.
+    **fields: other fields of `ResidualBlock`.
+
+  Returns:
+    <float>[batch, frames, …, features].
+  """
+  for stage, depth in enumerate(depths, 1):
+    for i in range(depth):
+      x = ResidualBlock(
+        filters=filters[stage - 1],
+        pool=pool if stage > 1 and i == 0 else (1,) * len(pool),
+        name=f"layer{stage}_{i}",
+        **fields,
+      )(x)
+  return x
 
 
 class ResidualBlock(nn.Module):

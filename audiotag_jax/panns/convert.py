@@ -25,8 +25,8 @@ def num_classes(shapes: Shapes) -> int:
     if len(shapes.get(key, ())) > 0:
       return shapes[key][0]
   raise UserError(
-    "there is no classifier (fc_audioset.weight or att_block.cla.weight) among its "
-    f"{len(shapes)} entries: it is not a PANNs model"
+    f"its {len(shapes)} entries lack a classifier (fc_audioset.weight or "
+    "att_block.cla.weight): it is not a PANNs model"
   )
 
 

@@ -22,10 +22,10 @@ def read_state_dict(path: Path) -> dict[str, Any]:
   if isinstance(content, dict) and isinstance(content.get("model"), dict):
     content = content["model"]
   if not isinstance(content, dict) or not content:
-    raise UserError(f"{path} holds no state_dict, alone or under `model`")
+    raise UserError(f"{path} has no state_dict, alone or under `model`")
   others = [str(key) for key, value in content.items() if not hasattr(value, "detach")]
   if others:
-    raise UserError(f"{path} holds no state_dict, but {', '.join(others[:10])}")
+    raise UserError(f"{path} holds {', '.join(others[:10])}, not a state_dict")
   # torch.nn.DataParallel puts `module.` in front of every key.
   if all(key.startswith("module.") for key in content):
     return {key.removeprefix("module."): value for key, value in content.items()}

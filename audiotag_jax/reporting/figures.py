@@ -56,7 +56,7 @@ def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
   Args:
     classes: the names of the rows and the columns.
     share: the share of the row's clips that have the column's label
-      <float>[classes, classes]; NaN where there is nothing to show.
+      <float>[classes, classes]; NaN where a cell stays blank.
   """
   size_in = min(WIDTH_IN, 3.5 + 0.17 * len(classes))
   figure = Figure(figsize=(size_in, size_in * 0.92))

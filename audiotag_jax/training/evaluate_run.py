@@ -19,9 +19,7 @@ from audiotag_jax.training.run import Run, init_state, open_run
 def evaluate_only(config: ml_collections.ConfigDict, workdir: str) -> str:
   """Evaluates a checkpoint of a run; see `train.train_and_evaluate`."""
   if not (Path(workdir) / workdir_lib.CONFIG).exists():
-    raise UserError(
-      f"{workdir} holds no {workdir_lib.CONFIG}: give the workdir of a run"
-    )
+    raise UserError(f"{workdir} has no {workdir_lib.CONFIG}: give the workdir of a run")
   run = open_run(config, Path(workdir))
   try:
     return evaluate_checkpoint(run)

@@ -65,7 +65,7 @@ class Meter:
       good_step = self._checkpoints.latest_step()
       good = f"the last good checkpoint is that of step {good_step}"
       if good_step is None:
-        good = "no checkpoint was saved before"
+        good = "the run has no checkpoint yet"
       raise UserError(
         f"the loss is {values['loss']} and its gradient's norm "
         f"{values['grad_norm']} at step {step}; {good}. "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.data import input_pipeline
 from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.data.dataset import load_splits
-from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import evaluate
 from audiotag_jax.evaluation.eval_step import eval_step
 from audiotag_jax.evaluation.results import Predictions
@@ -75,14 +73,14 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   parallel.check_divisible(config.evaluation.batch_size, "evaluation.batch_size")
 
   is_new = not (workdir / workdir_lib.CONFIG).exists()
-  _check_unchanged(workdir / workdir_lib.CONFIG, config.to_dict())
+  recipes.check_unchanged(workdir / workdir_lib.CONFIG, config.to_dict())
   if config.init_from and is_new:
     # A resumed run does not need the model; a new one finds out before it has data.
     model_directory.read_description(Path(config.init_from))
   with parallel.main_process_first():
     clips = load_splits(config)
   dataset = describe_splits(clips)
-  _check_unchanged(workdir / workdir_lib.DATASET, dataset)
+  recipes.check_unchanged(workdir / workdir_lib.DATASET, dataset)
   if parallel.is_main_process():
     files.write_json(workdir / workdir_lib.CONFIG, config.to_dict())
     files.write_json(workdir / workdir_lib.DATASET, dataset)
@@ -113,19 +111,6 @@ def describe_splits(clips: dict[str, ClipIndex]) -> dict[str, Any]:
       for name, split in clips.items()
     },
   }
-
-
-def _check_unchanged(path: Path, new: Any) -> None:
-  """Raises `UserError` if a workdir was made with another config or data set."""
-  if not path.exists():
-    return
-  old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
-  changes = recipes.changed_keys(old, new)
-  if changes:
-    raise UserError(
-      f"{path.parent} was made with another {path.stem}: {'; '.join(changes)}. "
-      "Give another --workdir, or the values it was made with"
-    )
 
 
 def init_state(run: Run) -> steps.TrainState:

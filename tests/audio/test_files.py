@@ -207,7 +207,7 @@ def write_cut_flac(path):
       UNKNOWN.format("Too many channels specified"),
     ),
     (write_cut_flac, "cannot be decoded (Error : flac decoder lost sync)"),
-    (lambda path: soundfile.write(path, np.zeros(0), 16_000), "holds no samples"),
+    (lambda path: soundfile.write(path, np.zeros(0), 16_000), "has no samples"),
     (
       lambda path: write_floats(path, 0.1, np.nan, np.inf),
       "has 2 samples that are not finite",
@@ -267,7 +267,7 @@ def test_a_file_without_permission_gives_its_reason(folder):
     (0.5, 0.2, "has end_s 0.2, which is not after start_s 0.5"),
     (1.0, None, "is 1.0 s long and ends before start_s 1.0"),
     (7.0, 9.0, "is 1.0 s long and ends before start_s 7.0"),
-    (0.5, 0.5 + 1e-9, "holds no samples"),
+    (0.5, 0.5 + 1e-9, "has no samples"),
   ],
 )
 def test_a_part_that_is_none_gives_its_reason(folder, start_s, end_s, reason):

@@ -70,7 +70,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path):
     "cannot be decoded (libsndfile: Format not recognised; installing ffmpeg may help)"
   )
   soundfile.write(path, np.zeros(0), 16_000)
-  assert error_of(path) == "holds no samples"
+  assert error_of(path) == "has no samples"
   soundfile.write(path, [0.0, np.nan, np.inf], 16_000, subtype="FLOAT")
   assert error_of(path) == "has 2 samples that are not finite"
   soundfile.write(path, [0.0, 1e30], 16_000, subtype="FLOAT")
@@ -139,7 +139,7 @@ def test_ffmpeg_s_reason_is_given_too(tmp_path, ffmpeg):
   assert "Invalid data" in message
 
 
-def test_a_header_without_a_length_is_no_hindrance(tmp_path):
+def test_a_header_without_a_length_does_not_matter(tmp_path):
   # Without a length, as a program writes a header to a pipe.
   path = tmp_path / "a.wav"
   soundfile.write(path, noise(16_000), 16_000)

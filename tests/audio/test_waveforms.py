@@ -59,7 +59,7 @@ def test_a_sample_stays_a_sample():
     (np.zeros(4), np.nan, "above 0 Hz, not nan"),
   ],
 )
-def test_refuses_what_is_no_waveform_in_one_line(waveform, rate_hz, reason):
+def test_refuses_anything_but_a_waveform_in_one_line(waveform, rate_hz, reason):
   with pytest.raises(UserError, match=reason) as error:
     waveforms.to_mono(waveform, rate_hz, 8_000)
   assert "\n" not in str(error.value)

@@ -232,7 +232,7 @@ def test_of_good_and_broken_recordings_the_good_are_prepared(tmp_path):
     "empty.wav": "is empty",
     "text.wav": "Format not recognised",
     "folder.wav": "is not a file",
-    "no samples.wav": "holds no samples",
+    "no samples.wav": "has no samples",
     "nan.wav": "1 samples that are not finite",
     "eleven minutes.wav": "is 660.0 s long, more than 600",
     "link.wav": "lies outside of the audio folder",

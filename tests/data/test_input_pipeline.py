@@ -6,37 +6,23 @@ import pytest
 import soundfile
 from etils import epath
 
-from audiotag_jax import config as config_lib
 from audiotag_jax.audio.waveforms import INT16_SCALE
-from audiotag_jax.data import builder, input_pipeline, log_mel_cache, sampling, splits
+from audiotag_jax.data import dataset, input_pipeline, log_mel_cache, sampling
 from audiotag_jax.data.clips import normalize, read_index, read_waveform
-from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.frontend import log_mel_tf, mel
 
 ONE_PROCESS = input_pipeline.Process()
 
 
 @pytest.fixture
-def clips(fsd50k_dir, tmp_path):
-  prepared = builder.prepare(
-    fsd50k.read_source(fsd50k_dir),
-    data_dir=str(tmp_path / "data"),
-    sample_rate_hz=8_000,
-    allow_missing=0,
-  )
-  return splits.split_clips("official", *read_index(prepared.folder), prepared)
+def config(tiny_config):
+  tiny_config.evaluation.batch_size = 4
+  return tiny_config
 
 
 @pytest.fixture
-def config():
-  config = config_lib.get_config()
-  config.frontend.sample_rate_hz = 8_000
-  config.frontend.f_max_hz = 4_000.0
-  config.data.clip_s = 1.0
-  config.train.batch_size = 8
-  config.train.num_steps = 6
-  config.evaluation.batch_size = 4
-  return config
+def clips(config):
+  return dataset.load_splits(config)
 
 
 def train_stream(clips, config, first_step=0, process=ONE_PROCESS):

@@ -20,7 +20,7 @@ def test_a_folder_s_recordings_follow_one_another_at_one_rate(tmp_path):
 
 
 def test_an_empty_folder_is_one_line(tmp_path):
-  with pytest.raises(UserError, match="holds no recordings"):
+  with pytest.raises(UserError, match="has no recordings"):
     noise.read_folder(str(tmp_path), 8_000)
 
 

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiotag_jax import config as config_lib
 from audiotag_jax.evaluation import cost
 from audiotag_jax.models import layers, panns
 from audiotag_jax.models.create import create_model
@@ -115,29 +114,15 @@ def test_multiply_adds_beside_those_published(name, published_m, tolerance):
   assert 0 < theirs - ours < tolerance * published_m * 1e6 / 2
 
 
-@pytest.fixture
-def config():
-  config = config_lib.get_config()
-  config.frontend.sample_rate_hz = 8_000
-  config.frontend.f_max_hz = 4_000.0
-  config.data.clip_s = 1.0
-  config.crnn.filters = (4, 8)
-  config.crnn.time_pooling = (2, 2)
-  config.crnn.mel_pooling = (4, 4)
-  config.crnn.gru_units = (8,)
-  config.evaluation.batch_size = 8
-  return config
-
-
 @pytest.mark.parametrize("features", ["log_mel", "waveform"])
-def test_cost_of_a_model(features, config, monkeypatch):
+def test_cost_of_a_model(features, tiny_config, monkeypatch):
   monkeypatch.setattr(cost, "TIME_LIMIT_S", 0.1)
-  config.data.features = features
-  model = create_model(config, num_classes=3, axis_name=None)
+  tiny_config.data.features = features
+  model = create_model(tiny_config, num_classes=3, axis_name=None)
   shape = (1, 26, 64) if features == "log_mel" else (1, 8_000)
   init = jax.jit(functools.partial(model.init, train=False))
   variables = init(jax.random.key(0), jnp.zeros(shape))
-  measured = cost.measure(model, variables, config)
+  measured = cost.measure(model, variables, tiny_config)
   rate, device = measured.pop("clips_per_second"), measured.pop("device")
   assert rate > 1
   assert device.startswith("cpu, ")

@@ -1,10 +1,7 @@
 import numpy as np
 
-from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
-from audiotag_jax.data import builder, input_pipeline, splits
-from audiotag_jax.data.clips import read_index
-from audiotag_jax.data.sources import fsd50k
+from audiotag_jax.data import dataset, input_pipeline
 from audiotag_jax.evaluation import evaluate, results
 
 NUM_CLASSES = 3
@@ -18,44 +15,29 @@ def eval_step(variables, batch):
   return rest | {"scores": scores, "loss": level}
 
 
-def predict(config, fsd50k_dir, tmp_path):
-  prepared = builder.prepare(
-    fsd50k.read_source(fsd50k_dir),
-    data_dir=str(tmp_path / "data"),
-    sample_rate_hz=8_000,
-    allow_missing=0,
-  )
-  clips = splits.split_clips("official", *read_index(prepared.folder), prepared)["eval"]
+def predict(config):
+  clips = dataset.load_splits(config)["eval"]
   variables = parallel.replicate({"scale": np.ones(NUM_CLASSES, np.float32)})
   return clips, evaluate.predict(parallel.pmap(eval_step), variables, clips, config)
 
 
-def config_8khz():
-  config = config_lib.get_config()
-  config.frontend.sample_rate_hz = 8_000
-  config.frontend.f_max_hz = 4_000.0
-  config.data.clip_s = 1.0
-  config.evaluation.batch_size = 8
-  return config
-
-
-def test_every_clip_is_scored_once_in_file_order(fsd50k_dir, tmp_path):
-  config = config_8khz()
-  clips, predictions = predict(config, fsd50k_dir, tmp_path)
+def test_every_clip_is_scored_once_in_file_order(tiny_config):
+  clips, predictions = predict(tiny_config)
   assert predictions.fname.tolist() == [str(n) for n in range(1018, 1025)]
   rows = next(
-    input_pipeline.eval_batches(clips, config, process=input_pipeline.Process())
+    input_pipeline.eval_batches(clips, tiny_config, process=input_pipeline.Process())
   )
   expected = rows["inputs"].mean(axis=(1, 2))[:7] / -100.0
   np.testing.assert_allclose(predictions.scores[:, 0], expected, rtol=1e-5)
   assert abs(predictions.loss - expected.mean()) < 1e-6
 
 
-def test_a_clip_s_score_is_the_mean_over_its_windows(fsd50k_dir, tmp_path):
-  config = config_8khz()
-  config.evaluation.crop, config.evaluation.hop_s = "windows", 0.52
-  clips, predictions = predict(config, fsd50k_dir, tmp_path)
-  batches = input_pipeline.eval_batches(clips, config, process=input_pipeline.Process())
+def test_a_clip_s_score_is_the_mean_over_its_windows(tiny_config):
+  tiny_config.evaluation.crop, tiny_config.evaluation.hop_s = "windows", 0.52
+  clips, predictions = predict(tiny_config)
+  batches = input_pipeline.eval_batches(
+    clips, tiny_config, process=input_pipeline.Process()
+  )
   rows = {}
   for batch in batches:
     for i in np.flatnonzero(batch["mask"]):
@@ -66,8 +48,8 @@ def test_a_clip_s_score_is_the_mean_over_its_windows(fsd50k_dir, tmp_path):
   np.testing.assert_allclose(predictions.scores[:, 0], expected, rtol=1e-5)
 
 
-def test_the_label_prior_scores_every_clip_alike(fsd50k_dir, tmp_path):
-  _, predictions = predict(config_8khz(), fsd50k_dir, tmp_path)
+def test_the_label_prior_scores_every_clip_alike(tiny_config):
+  _, predictions = predict(tiny_config)
   train_labels = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]], np.uint8)
   prior = results.label_prior(predictions, train_labels)
   np.testing.assert_array_equal(prior.scores, [[0.75, 0.25, 0.0]] * 7)

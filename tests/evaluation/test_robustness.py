@@ -4,11 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from audiotag_jax import config as config_lib
 from audiotag_jax import parallel
-from audiotag_jax.data import builder, input_pipeline, splits
-from audiotag_jax.data.clips import read_index, read_waveform
-from audiotag_jax.data.sources import fsd50k
+from audiotag_jax.data import dataset, input_pipeline
+from audiotag_jax.data.clips import read_waveform
 from audiotag_jax.evaluation import evaluate, robustness
 
 pytestmark = pytest.mark.slow
@@ -34,26 +32,17 @@ def eval_step(variables, batch):
 
 
 @pytest.fixture
-def config():
-  config = config_lib.get_config()
-  config.frontend.sample_rate_hz = 16_000
-  config.frontend.f_max_hz = 8_000.0
-  config.frontend.num_mels = 63
-  config.data.clip_s = 1.0
-  config.evaluation.batch_size = 8
-  config.evaluation.threshold = 0.7
-  return config
+def config(tiny_config):
+  tiny_config.frontend.sample_rate_hz = 16_000
+  tiny_config.frontend.f_max_hz = 8_000.0
+  tiny_config.frontend.num_mels = 63
+  tiny_config.evaluation.threshold = 0.7
+  return tiny_config
 
 
 @pytest.fixture
-def clips(fsd50k_dir, tmp_path):
-  prepared = builder.prepare(
-    fsd50k.read_source(fsd50k_dir),
-    data_dir=str(tmp_path / "data"),
-    sample_rate_hz=16_000,
-    allow_missing=0,
-  )
-  return splits.split_clips("official", *read_index(prepared.folder), prepared)["eval"]
+def clips(config):
+  return dataset.load_splits(config)["eval"]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_a_run_is_loaded(pair):
   assert first.thresholds["per_class"].shape == (12,)
 
 
-def test_without_val_predictions_there_is_no_tuned_threshold(tmp_path):
+def test_without_val_predictions_a_run_has_no_tuned_threshold(tmp_path):
   workdir = finished_runs.write_run(
     tmp_path / "crnn", with_val=False, with_events=False, with_extras=False
   )
@@ -45,13 +45,13 @@ def test_without_val_predictions_there_is_no_tuned_threshold(tmp_path):
 @pytest.mark.parametrize("name", ["performance.json", "predictions.npz"])
 def test_a_run_that_was_not_evaluated_is_refused(name, pair):
   (pair[1] / "results" / name).unlink()
-  message = f"cnn14 holds no results/{name}: evaluate it first, with .*--mode=evaluate"
+  message = f"cnn14 has no results/{name}: evaluate it first, with .*--mode=evaluate"
   with pytest.raises(UserError, match=message):
     runs.load_runs(pair)
 
 
 def test_a_missing_workdir_is_refused(pair, tmp_path):
-  with pytest.raises(UserError, match="none holds no results/performance.json"):
+  with pytest.raises(UserError, match="none has no results/performance.json"):
     runs.load_runs([*pair, tmp_path / "none"])
 
 

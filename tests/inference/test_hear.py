@@ -3,8 +3,6 @@
 The package itself requires `tensorflow`, which has the files of `tensorflow-cpu`.
 """
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tiny_models
@@ -12,19 +10,18 @@ import torch
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference import hear
-from audiotag_jax.models import panns
+from audiotag_jax.panns import architectures
 
 pytestmark = pytest.mark.slow
 
 
 def load(directory, front_end):
-  front_end = dataclasses.asdict(front_end)
   return hear.load_model(str(tiny_models.write(directory, "Cnn6", front_end=front_end)))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-  return load(tmp_path_factory.mktemp("models") / "model", panns.FRONT_END_16K)
+  return load(tmp_path_factory.mktemp("models") / "model", architectures.FRONT_END_16K)
 
 
 def noise(num_clips, seconds, rate_hz):
@@ -40,7 +37,8 @@ def test_the_attributes_of_a_model(model):
 
 
 @pytest.mark.parametrize(
-  ("front_end", "rate_hz"), [(panns.FRONT_END_8K, 16_000), (panns.FRONT_END, 44_100)]
+  ("front_end", "rate_hz"),
+  [(architectures.FRONT_END_8K, 16_000), (architectures.FRONT_END, 44_100)],
 )
 def test_a_rate_that_hear_lacks_becomes_the_next_higher_one(
   front_end, rate_hz, tmp_path
@@ -76,10 +74,10 @@ def test_timestamp_embeddings_are_the_taggers_at_even_times(model):
   assert 0 <= times_ms.min() < times_ms.max() <= 2000
 
 
-def test_what_is_no_batch_and_no_model_is_refused(model, tmp_path):
+def test_anything_but_a_batch_or_a_model_is_refused(model, tmp_path):
   with pytest.raises(UserError, match=r"must be \[clips, samples\], .* not \[16000\]"):
     hear.get_scene_embeddings(torch.ones(16_000), model)
-  with pytest.raises(UserError, match="no model is given: --model must name"):
+  with pytest.raises(UserError, match="--model is missing: give a model directory"):
     hear.load_model()
-  with pytest.raises(UserError, match="holds no model.json"):
+  with pytest.raises(UserError, match="has no model.json"):
     hear.load_model(str(tmp_path))

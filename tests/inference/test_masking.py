@@ -1,5 +1,3 @@
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -7,13 +5,13 @@ import tiny_models
 from conftest import chirp
 
 from audiotag_jax.inference import Tagger, masking
-from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_from_description
+from audiotag_jax.panns import architectures
 
 pytestmark = pytest.mark.slow
 
 RATE_HZ = 8_000
-WIDE = {"front_end": dataclasses.asdict(panns.FRONT_END_8K)}
+WIDE = {"front_end": architectures.FRONT_END_8K}
 ARCHITECTURES = {
   **{name: {} for name in tiny_models.FIELDS},
   "crnn, attention": {"fields": tiny_models.FIELDS["crnn"] | {"pooling": "attention"}},

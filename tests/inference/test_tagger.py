@@ -258,7 +258,7 @@ def test_loads_a_run_s_workdir_and_older_model_directories(tmp_path):
 
 
 def test_refuses_what_holds_no_model(tmp_path):
-  with pytest.raises(UserError, match="holds no model.json: give a model directory"):
+  with pytest.raises(UserError, match="has no model.json: give a model directory"):
     Tagger.load(tmp_path)
   (tmp_path / "config.json").write_text("{}")
   with pytest.raises(UserError, match="is a run without a model yet"):

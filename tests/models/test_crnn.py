@@ -56,6 +56,18 @@ def init(config, log_mel):
   return model, model.init(jax.random.key(0), log_mel, train=False)
 
 
+def apply_in_training(model, variables, log_mel, seed=0):
+  """Returns the outputs of a training step, and the updated batch statistics."""
+  outputs, updates = model.apply(
+    variables,
+    log_mel,
+    train=True,
+    rngs={"dropout": jax.random.key(seed)},
+    mutable=["batch_stats"],
+  )
+  return outputs, updates["batch_stats"]
+
+
 def test_outputs(config):
   log_mel = log_mels()
   model, variables = init(config, log_mel)
@@ -99,14 +111,8 @@ def test_bfloat16_gives_float32_logits_near_those_of_float32(config):
 def test_training_updates_the_batch_statistics(config):
   log_mel = log_mels()
   model, variables = init(config, log_mel)
-  _, updates = model.apply(
-    variables,
-    log_mel,
-    train=True,
-    rngs={"dropout": jax.random.key(0)},
-    mutable=["batch_stats"],
-  )
-  mean = updates["batch_stats"]["input_norm"]["mean"]
+  _, updated = apply_in_training(model, variables, log_mel)
+  mean = updated["input_norm"]["mean"]
   np.testing.assert_allclose(mean, 0.1 * log_mel.mean(axis=(0, 1)), rtol=1e-4)
 
 
@@ -138,11 +144,7 @@ def test_activations_are_dropped_in_training_alone(config):
   model, variables = init(config, log_mel)
 
   def logits(seed):
-    rngs = {"dropout": jax.random.key(seed)}
-    outputs, _ = model.apply(
-      variables, log_mel, train=True, rngs=rngs, mutable=["batch_stats"]
-    )
-    return outputs["logits"]
+    return apply_in_training(model, variables, log_mel, seed)[0]["logits"]
 
   np.testing.assert_array_equal(logits(0), logits(0))
   assert not np.array_equal(logits(0), logits(1))
@@ -152,13 +154,5 @@ def test_frozen_batch_statistics_stay_as_they_are(config):
   config.finetune.mode = "linear"
   log_mel = log_mels()
   model, variables = init(config, log_mel)
-  _, updates = model.apply(
-    variables,
-    log_mel,
-    train=True,
-    rngs={"dropout": jax.random.key(0)},
-    mutable=["batch_stats"],
-  )
-  jax.tree.map(
-    np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"]
-  )
+  _, updated = apply_in_training(model, variables, log_mel)
+  jax.tree.map(np.testing.assert_array_equal, updated, variables["batch_stats"])

@@ -39,6 +39,17 @@ def apply(model, variables, inputs):
   return jax.tree.map(np.asarray, outputs)
 
 
+def apply_in_training(model, variables, inputs, seed):
+  outputs, _ = model.apply(
+    variables,
+    inputs,
+    train=True,
+    rngs={"dropout": jax.random.key(seed)},
+    mutable=["batch_stats"],
+  )
+  return outputs
+
+
 def init(model, inputs):
   """Draws a model's variables."""
   return jax.jit(lambda: model.init(jax.random.key(0), inputs, train=False))()
@@ -158,7 +169,7 @@ def test_a_model_on_waveforms_refuses_a_log_mel(name):
 
 
 def test_refuses_an_unknown_architecture():
-  with pytest.raises(UserError, match="no architecture 'Cnn15': choose from Cnn6, "):
+  with pytest.raises(UserError, match="'Cnn15' is not an architecture: choose from"):
     panns.create("Cnn15", num_classes=5)
 
 
@@ -179,13 +190,7 @@ def test_dropout_after_fc1_is_the_embeddings_alone():
   variables = init(model, waveform)
 
   def train_outputs(dropout, seed):
-    return model.copy(dropout=dropout).apply(
-      variables,
-      waveform,
-      train=True,
-      rngs={"dropout": jax.random.key(seed)},
-      mutable=["batch_stats"],
-    )[0]
+    return apply_in_training(model.copy(dropout=dropout), variables, waveform, seed)
 
   # About half of a pooled feature and of the embedding is dropped, the rest doubled.
   plain, dropped = train_outputs(0.0, 0), train_outputs(0.5, 0)
@@ -235,14 +240,7 @@ def test_spec_augment_is_for_training_and_can_be_turned_off(spec_augment):
   waveform = panns_reference.waveforms(32_000)
   variables = init(model, waveform)
   outputs = [
-    model.apply(
-      variables,
-      waveform,
-      train=True,
-      rngs={"dropout": jax.random.key(seed)},
-      mutable=["batch_stats"],
-    )[0]["logits"]
-    for seed in (0, 1)
+    apply_in_training(model, variables, waveform, seed)["logits"] for seed in (0, 1)
   ]
   assert np.allclose(*outputs) == (not spec_augment)
   evaluated = [apply(model, variables, waveform)["logits"] for _ in range(2)]

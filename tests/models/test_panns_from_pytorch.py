@@ -113,7 +113,7 @@ def test_another_number_of_classes_needs_their_names(tmp_path):
   names.write_text("Rain\nWind\n")
   with pytest.raises(UserError, match="names.txt has 2 names for 3 classes"):
     panns_from_pytorch.convert_file(path, tmp_path / "out", class_names_file=str(names))
-  with pytest.raises(UserError, match="there is no file .*none.txt"):
+  with pytest.raises(UserError, match="none.txt is not a file or a model directory"):
     panns_from_pytorch.convert_file(path, tmp_path / "out", class_names_file="none.txt")
   assert not (tmp_path / "out").exists()
   names.write_text("Rain\nWind\nThunder\n")
@@ -169,7 +169,7 @@ def test_refuses_a_pickle_that_wants_more(cnn6, tmp_path, monkeypatch):
   assert os.listdir(tmp_path) == ["x.pth"]
 
 
-def test_refuses_what_is_no_state_dict(cnn6, tmp_path):
+def test_refuses_anything_but_a_state_dict(cnn6, tmp_path):
   contents = {
     "text.pth": b"<!DOCTYPE html>",
     "empty.pth": b"",
@@ -181,12 +181,12 @@ def test_refuses_what_is_no_state_dict(cnn6, tmp_path):
       panns_from_pytorch.convert_file(tmp_path / name, tmp_path / "out")
   for content in ([1, 2], {}, {"model": {}}):
     path = save(tmp_path / "x.pth", content)
-    with pytest.raises(UserError, match="x.pth holds no state_dict, alone or under"):
+    with pytest.raises(UserError, match="x.pth has no state_dict, alone or under"):
       panns_from_pytorch.convert_file(path, tmp_path / "out")
   path = save(tmp_path / "x.pth", {"epoch": 3, "weights": {}})
-  with pytest.raises(UserError, match="holds no state_dict, but epoch, weights"):
+  with pytest.raises(UserError, match="holds epoch, weights, not a state_dict"):
     panns_from_pytorch.convert_file(path, tmp_path / "out")
-  with pytest.raises(UserError, match="there is no file .*none.pth"):
+  with pytest.raises(UserError, match="none.pth is not a file: give the .pth"):
     panns_from_pytorch.convert_file(tmp_path / "none.pth", tmp_path / "out")
 
 
@@ -253,7 +253,7 @@ def test_nothing_is_left_of_a_write_that_fails(cnn6, tmp_path, monkeypatch):
 
 
 def test_a_model_directory_that_is_none(tmp_path):
-  with pytest.raises(UserError, match="holds no model.json: give a model directory"):
+  with pytest.raises(UserError, match="has no model.json: give a model directory"):
     model_directory.load_model(tmp_path)
   (tmp_path / "model.json").write_text('{"architecture": "Cnn6"}')
   with pytest.raises(UserError, match="model.json does not describe a model"):

@@ -93,7 +93,7 @@ def test_other_widths_come_back_as_they_were(name, tmp_path):
 
 
 def test_refuses_what_it_cannot_export(tmp_path):
-  with pytest.raises(UserError, match="holds no model.json"):
+  with pytest.raises(UserError, match="has no model.json"):
     panns_to_pytorch.export_file(tmp_path, tmp_path / "x.pth")
   model, variables = save_own(tmp_path / "cnn6", 4)
   description = model_directory.read_description(tmp_path / "cnn6")

@@ -113,7 +113,7 @@ def test_of_many_faults_some_are_listed_and_the_others_counted():
 
 
 def test_what_has_no_classifier_is_not_of_panns():
-  with pytest.raises(UserError, match="no classifier .* not a PANNs model"):
+  with pytest.raises(UserError, match="lack a classifier .* not a PANNs model"):
     convert.recognize({"conv1.weight": (64, 3, 7, 7)})
 
 

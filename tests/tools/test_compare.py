@@ -126,7 +126,7 @@ def test_nothing_is_written_of_runs_that_cannot_be_compared(run_compare, tmp_pat
   other = finished_runs.write_run(tmp_path / "other", num_clips=80, with_events=False)
   with pytest.raises(SystemExit, match="error: .*crnn and .*other cannot be compared"):
     run_compare(first, other)
-  with pytest.raises(SystemExit, match="error: .*nowhere holds no results/performance"):
+  with pytest.raises(SystemExit, match="error: .*nowhere has no results/performance"):
     run_compare(first, tmp_path / "nowhere")
   assert not (tmp_path / "comparison").exists()
 

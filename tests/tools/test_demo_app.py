@@ -191,7 +191,7 @@ def test_a_port_in_use_and_no_model_are_one_line(url, model_dir, tmp_path):
   port = int(url.rstrip("/").rsplit(":", 1)[1])
   for directory, message in {
     model_dir: f"the page cannot be served at 127.0.0.1:{port}: give another --port",
-    tmp_path: f"{tmp_path} holds no model.json",
+    tmp_path: f"{tmp_path} has no model.json",
   }.items():
     process = start(directory, port)
     output, _ = process.communicate(timeout=120)

@@ -38,10 +38,11 @@ def test_mistakes_are_one_line(fsd50k_dir, tmp_path, run_tool):
   output = f"--output={tmp_path / 'out'}"
   shutil.copy(fsd50k_dir / "FSD50K.ground_truth/dev.csv", tmp_path / "file")
   for args, message in (
-    (["--config=configs/none.py", source, output], "there is no recipe"),
+    (["--config=configs/none.py", source, output], "none.py is not a file"),
     ([RECIPE, "--config.data.sorce=x", output], "has no key"),
     ([RECIPE, output], "config.data.source_dir is not set"),
-    ([RECIPE, source, f"--output={tmp_path / 'file'}"], "cannot be made (File exists)"),
+    ([RECIPE, f"--config.data.source_dir={tmp_path / 'none'}", output], "FSD50K"),
+    ([RECIPE, source, f"--output={tmp_path / 'file'}"], "file is not a folder: give"),
   ):
     result = run_tool("inspect_data.py", *args)
     assert result.returncode == 1

@@ -36,7 +36,7 @@ def test_a_run_is_measured_as_it_was_evaluated(finished_copy, run_tool):
   assert again.stdout.count("exists, and is newer than the evaluation") == 2
 
 
-def test_what_is_no_finished_run_is_one_line(tmp_path, run_tool):
+def test_anything_but_a_finished_run_is_refused_in_one_line(tmp_path, run_tool):
   (tmp_path / "config.json").write_text("{}")
   result = run_tool("measure.py", str(tmp_path))
   assert result.returncode == 1

@@ -81,7 +81,7 @@ def test_a_user_s_own_csv_with_cached_log_mels(fsd50k_dir, tmp_path, prepare_dat
     (["fsd50k", "--sorce=x"], "error: unknown flag --sorce=x (--source?)"),
     (
       ["manifest", "--csv=x", "--log_mels_for=nothing.py"],
-      "there is no recipe nothing.py",
+      "nothing.py is not a file",
     ),
   ],
 )

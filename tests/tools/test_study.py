@@ -164,7 +164,7 @@ def test_the_demo_goes_through_pytorch(runner, monkeypatch, tmp_path):
   assert runner.names() == ["measure", "compare"]
 
 
-def test_a_finished_run_of_another_config_is_no_run_of_this_study(
+def test_a_finished_run_of_another_config_is_refused(
   runner, recipes, monkeypatch, tmp_path, capsys
 ):
   launch(monkeypatch, *recipes, SOURCE)
@@ -187,7 +187,7 @@ def test_a_finished_run_of_another_config_is_no_run_of_this_study(
       [SOURCE, "--config.init_from=none"],
       "first.py starts from none, which is not a mod",
     ),
-    ([SOURCE, "--config=none.py"], "there is no recipe none.py"),
+    ([SOURCE, "--config=none.py"], "none.py is not a file"),
     (
       [SOURCE, "--config={folder}/more/first.py"],
       "have the names of their recipes, but",

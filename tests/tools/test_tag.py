@@ -285,7 +285,7 @@ def test_a_picture_of_one_file(run, folder, tmp_path):
 
 def test_mistakes_are_one_line(run, folder, tmp_path):
   code, _, _ = run(folder, checkpoint=tmp_path)
-  assert code.startswith(f"error: {tmp_path} holds no model.json")
+  assert code.startswith(f"error: {tmp_path} has no model.json")
   (tmp_path / "empty").mkdir()
   code, _, _ = run(tmp_path / "empty")
   assert code == f"error: no audio files in {tmp_path}/empty: give files, or a folder"

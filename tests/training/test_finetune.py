@@ -158,9 +158,9 @@ def test_another_architecture_is_refused(config, tmp_path):
   run.checkpoints.close()
 
 
-def test_a_folder_that_is_no_model_directory_is_refused(config, tmp_path):
+def test_a_folder_without_a_model_is_refused(config, tmp_path):
   config.init_from = str(tmp_path)
-  with pytest.raises(UserError, match=r"holds no model.json"):
+  with pytest.raises(UserError, match=r"has no model.json"):
     open_run(config, tmp_path / "run")
 
 

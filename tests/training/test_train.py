@@ -234,7 +234,7 @@ def test_the_best_checkpoint_is_the_one_of_the_best_validation(tiny_config, tmp_
 
 
 def test_evaluation_needs_a_run(tiny_config, tmp_path):
-  with pytest.raises(UserError, match="holds no config.json"):
+  with pytest.raises(UserError, match="has no config.json"):
     evaluate_run.evaluate_only(tiny_config, str(tmp_path))
 
 

@@ -1,15 +1,22 @@
 """The part `data` of benchmark.py: from audio files to batches, at scale."""
 
+from __future__ import annotations
+
 import multiprocessing
 import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import ml_collections
 import numpy as np
 import soundfile
 from benchmarks.report import report, timed
+
+if TYPE_CHECKING:
+  from audiotag_jax.data.clips import ClipIndex
 
 NUM_WORKERS = 2
 NUM_RECORDS = 600
@@ -37,7 +44,7 @@ def benchmark(num_clips: int, largest_index: int) -> None:
     in_new_process(benchmark_index, size)
 
 
-def in_new_process(function: Callable, *args) -> None:
+def in_new_process(function: Callable, *args: Any) -> None:
   context = multiprocessing.get_context("spawn")
   with ProcessPoolExecutor(1, mp_context=context) as pool:
     pool.submit(function, *args).result()
@@ -69,7 +76,7 @@ def write_clips(folder: Path, num_clips: int) -> float:
   return seconds.sum() / 3600
 
 
-def create_config(folder: Path):
+def create_config(folder: Path) -> ml_collections.ConfigDict:
   from audiotag_jax import config as config_lib
 
   config = config_lib.get_config()
@@ -104,110 +111,80 @@ def benchmark_prepare(folder: Path) -> None:
 
 def benchmark_log_mel(folder: Path) -> None:
   """Measures batches of 10-s log-mels of waveforms, against PyTorch's DataLoader."""
-  import torch
-
-  from audiotag_jax.data import dataset as dataset_lib
-  from audiotag_jax.data import input_pipeline
+  from benchmarks import pytorch_loader
 
   config = create_config(folder)
-  clips = train_clips(dataset_lib, config)
+  clips = train_clips(config)
   # Each clip is read about five times.
   config.train.num_steps = max(2, 5 * len(clips) // BATCH_SIZE)
-
-  def ours() -> int:
-    batches = input_pipeline.train_batches(
-      clips, config, first_step=0, process=input_pipeline.Process()
-    )
-    return sum(len(batch["inputs"]) for batch in batches)
-
-  write_wavs(folder / "wavs", clips, config)
-  loader = torch.utils.data.DataLoader(
-    WavLogMels(sorted((folder / "wavs").iterdir())),
-    batch_size=BATCH_SIZE,
-    num_workers=NUM_WORKERS,
-    worker_init_fn=one_thread,
-    multiprocessing_context="spawn",
-    persistent_workers=True,
+  paths = write_wavs(folder / "wavs", clips, config)
+  loader = pytorch_loader.create_loader(paths, BATCH_SIZE, NUM_WORKERS)
+  report_clips_per_second(
+    "log-mel of waveforms: 10-s clips/s",
+    lambda: count_batched(clips, config),
+    lambda: sum(len(batch) for batch in loader),
+    f"torchlibrosa, DataLoader, {NUM_WORKERS} workers",
   )
 
-  def peer() -> int:
-    return sum(len(batch) for batch in loader)
 
+def report_clips_per_second(
+  name: str, ours: Callable[[], int], peer: Callable[[], int], peer_name: str
+) -> None:
+  """Reports the pace of two functions that return how many clips they have read.
+
+  Each is called twice, and its second call is measured.
+  """
   ours()
   ours_s, num_ours = timed(ours)
   peer()
   peer_s, num_peer = timed(peer)
-  name = "log-mel of waveforms: 10-s clips/s"
-  peer_name = f"torchlibrosa, DataLoader, {NUM_WORKERS} workers"
   report(name, num_ours / ours_s, num_peer / peer_s, peer_name)
 
 
-def train_clips(dataset_lib, config):
+def count_batched(clips: ClipIndex, config: ml_collections.ConfigDict) -> int:
+  """Makes the batches of a training run; returns how many clips they have."""
+  from audiotag_jax.data import input_pipeline
+
+  batches = input_pipeline.train_batches(
+    clips, config, first_step=0, process=input_pipeline.Process()
+  )
+  return sum(len(batch["inputs"]) for batch in batches)
+
+
+def train_clips(config: ml_collections.ConfigDict) -> ClipIndex:
   """Returns the train split of the prepared set, which has no eval split."""
+  from audiotag_jax.data import dataset as dataset_lib
+
   clips, split = dataset_lib.load_clips(dataset_lib.prepare(config), config)
   return clips.select(split == "train")
 
 
-def write_wavs(folder: Path, clips, config) -> None:
-  """Writes the clips that the peer reads: 32 kHz, 10 s."""
+def write_wavs(
+  folder: Path, clips: ClipIndex, config: ml_collections.ConfigDict
+) -> list[Path]:
+  """Writes the clips that the peer reads: 32 kHz, 10 s. Returns their files."""
   from audiotag_jax.data import input_pipeline
   from audiotag_jax.data.clips import read_waveform
 
   folder.mkdir()
   length = input_pipeline.clip_samples(config)
-  for clip in range(len(clips)):
+  paths = [folder / f"{clip}.wav" for clip in range(len(clips))]
+  for clip, path in enumerate(paths):
     waveform = read_waveform(clips, clip, config.data).numpy()
-    soundfile.write(folder / f"{clip}.wav", np.resize(waveform, length), 32_000)
-
-
-class WavLogMels:
-  """A PyTorch data set of the log-mels of wav files, by torchlibrosa as in PANNs."""
-
-  def __init__(self, paths: list[Path]):
-    self.paths = paths
-    self.log_mel = None
-
-  def __len__(self) -> int:
-    return len(self.paths)
-
-  def __getitem__(self, i: int):
-    import torch
-    from torchlibrosa import stft
-
-    if self.log_mel is None:
-      self.log_mel = torch.nn.Sequential(
-        stft.Spectrogram(n_fft=1024, hop_length=320, win_length=1024),
-        stft.LogmelFilterBank(sr=32_000, n_fft=1024, n_mels=64, fmin=50, fmax=14_000),
-      )
-    waveform, _ = soundfile.read(self.paths[i], dtype="float32")
-    with torch.no_grad():
-      return self.log_mel(torch.from_numpy(waveform)[None])[0, 0]
-
-
-def one_thread(_) -> None:
-  import torch
-
-  torch.set_num_threads(1)
+    soundfile.write(path, np.resize(waveform, length), 32_000)
+  return paths
 
 
 def benchmark_cached_log_mels(folder: Path) -> None:
   """Measures batches of cached log-mels, against tf.data that reads their bytes."""
   import tensorflow as tf
 
-  from audiotag_jax.data import dataset as dataset_lib
   from audiotag_jax.data import input_pipeline, records
 
   config = create_config(folder)
   config.data.cache_log_mels = True
-  clips = train_clips(dataset_lib, config)
+  clips = train_clips(config)
   config.train.num_steps = max(2, 60 * len(clips) // BATCH_SIZE)
-
-  def ours() -> int:
-    batches = input_pipeline.train_batches(
-      clips, config, first_step=0, process=input_pipeline.Process()
-    )
-    return sum(len(batch["inputs"]) for batch in batches)
-
   shape = input_pipeline.inputs_shape(config)
   rows = np.random.default_rng(0).normal(-40, 15, (NUM_RECORDS, *shape))
   rows = rows.astype(np.float16)
@@ -220,12 +197,12 @@ def benchmark_cached_log_mels(folder: Path) -> None:
     dataset = dataset.repeat(50).batch(BATCH_SIZE).prefetch(2)
     return sum(len(batch) for batch in dataset)
 
-  ours()
-  ours_s, num_ours = timed(ours)
-  peer()
-  peer_s, num_peer = timed(peer)
-  name = "cached log-mels: 10-s clips/s"
-  report(name, num_ours / ours_s, num_peer / peer_s, "TFRecord, bytes alone")
+  report_clips_per_second(
+    "cached log-mels: 10-s clips/s",
+    lambda: count_batched(clips, config),
+    peer,
+    "TFRecord, bytes alone",
+  )
 
 
 def benchmark_index(num_clips: int) -> None:
@@ -240,7 +217,7 @@ def benchmark_index(num_clips: int) -> None:
     config.data.features, config.data.clip_s = "waveform", 0.001
     config.train.num_steps = 2 * num_clips // BATCH_SIZE + 2_000
 
-    def first_batch(first_step: int):
+    def first_batch(first_step: int) -> Iterator[dict[str, np.ndarray]]:
       clips, _ = read_index(folder)
       batches = input_pipeline.train_batches(
         clips, config, first_step=first_step, process=input_pipeline.Process()

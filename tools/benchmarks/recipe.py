@@ -4,11 +4,20 @@ import functools
 import resource
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import jax
+import librosa
+import ml_collections
 import numpy as np
 from benchmarks.report import report, timed
 
-from audiotag_jax import recipes
+from audiotag_jax import parallel, recipes
+from audiotag_jax.data import builder, input_pipeline
+from audiotag_jax.data.clips import ClipIndex, read_index, read_waveform
+from audiotag_jax.data.sources import fsd50k
+from audiotag_jax.models.create import create_model
+from audiotag_jax.training import finetune, optim, steps
 
 NUM_STEPS = 10
 
@@ -25,14 +34,10 @@ def benchmark(recipe: Path, source_dir: Path) -> None:
   print(f"{'peak memory, GiB':<34}{peak_gb:10.2f}")
 
 
-def benchmark_prepare(config, source_dir: Path, data_dir: str):
+def benchmark_prepare(
+  config: ml_collections.ConfigDict, source_dir: Path, data_dir: str
+) -> ClipIndex:
   """Measures preparation, against librosa.load clip by clip on one core."""
-  import librosa
-
-  from audiotag_jax.data import builder
-  from audiotag_jax.data.clips import read_index
-  from audiotag_jax.data.sources import fsd50k
-
   rate_hz = config.frontend.sample_rate_hz
   source = fsd50k.read_source(source_dir)
   clips = source.clips[:: max(1, len(source.clips) // 100)]
@@ -57,14 +62,10 @@ def benchmark_prepare(config, source_dir: Path, data_dir: str):
   return all_clips
 
 
-def benchmark_log_mel(config, clips) -> None:
+def benchmark_log_mel(config: ml_collections.ConfigDict, clips: ClipIndex) -> None:
   """Measures batches of log-mels, against librosa on the same clips."""
-  import librosa
 
-  from audiotag_jax.data import input_pipeline
-  from audiotag_jax.data.clips import read_waveform
-
-  def ours():
+  def ours() -> int:
     batches = input_pipeline.eval_batches(
       clips, config, process=input_pipeline.Process()
     )
@@ -79,7 +80,7 @@ def benchmark_log_mel(config, clips) -> None:
     np.resize(read_waveform(clips, clip, config.data), length) for clip in some
   ]
 
-  def log_mel(waveform):
+  def log_mel(waveform: np.ndarray) -> np.ndarray:
     return librosa.power_to_db(
       librosa.feature.melspectrogram(
         y=waveform,
@@ -100,15 +101,8 @@ def benchmark_log_mel(config, clips) -> None:
   report(name, num_clips / ours_s, len(waveforms) / peer_s, "librosa, audio in memory")
 
 
-def benchmark_train(config, num_classes: int) -> None:
+def benchmark_train(config: ml_collections.ConfigDict, num_classes: int) -> None:
   """Measures training steps on a random batch that is in memory."""
-  import jax
-
-  from audiotag_jax import parallel
-  from audiotag_jax.data import input_pipeline
-  from audiotag_jax.models.create import create_model
-  from audiotag_jax.training import finetune, optim, steps
-
   shape = input_pipeline.inputs_shape(config)
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
   scales = finetune.learning_rate_scales(model, config, (1, *shape))
@@ -125,7 +119,7 @@ def benchmark_train(config, num_classes: int) -> None:
   )
   batch = parallel.shard({"inputs": inputs, "labels": labels})
 
-  def run(num_steps):
+  def run(num_steps: int) -> dict[str, Any]:
     current = state
     for _ in range(num_steps):
       current, metrics = train_step(current, batch)

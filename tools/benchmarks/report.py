@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
-def timed(function: Callable, *args) -> tuple[float, object]:
+def timed(function: Callable[..., Result], *args: Any) -> tuple[float, Result]:
   """Returns a call's seconds and what it returned."""
   start_s = time.perf_counter()
   result = function(*args)

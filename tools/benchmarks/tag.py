@@ -1,5 +1,7 @@
 """The part `tag` of benchmark.py: from waveforms and files to tags, by a CNN14."""
 
+from __future__ import annotations
+
 import contextlib
 import csv
 import dataclasses
@@ -11,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -22,6 +25,9 @@ from audiotag_jax.frontend import mel
 from audiotag_jax.inference import Tagger
 from audiotag_jax.models import panns
 from audiotag_jax.panns import class_names, convert, fixed, tables
+
+if TYPE_CHECKING:
+  import torch
 
 NAME = "Cnn14"
 CLIP_S = 10.0
@@ -51,7 +57,7 @@ def benchmark() -> None:
     benchmark_files(folder)
 
 
-def draw_weights() -> dict:
+def draw_weights() -> dict[str, Any]:
   """Returns a CNN14's initial variables, as numpy arrays."""
   model = panns.create(NAME, num_classes=527)
   waveform = np.zeros((1, 32_000), np.float32)
@@ -59,7 +65,7 @@ def draw_weights() -> dict:
   return jax.tree.map(np.asarray, draw(jax.random.key(0)))
 
 
-def write_model(directory: Path, variables: dict) -> None:
+def write_model(directory: Path, variables: dict[str, Any]) -> None:
   description = model_directory.ModelDescription(
     architecture=NAME,
     fields={},
@@ -70,7 +76,7 @@ def write_model(directory: Path, variables: dict) -> None:
   model_directory.save_model(directory, description, variables)
 
 
-def benchmark_clips(folder: Path, variables: dict) -> None:
+def benchmark_clips(folder: Path, variables: dict[str, Any]) -> None:
   """Measures clips per second, waveform to probabilities, alone and in batches."""
   import torch
 
@@ -88,7 +94,7 @@ def benchmark_clips(folder: Path, variables: dict) -> None:
     clips = rng.normal(0, 0.1, (size, round(CLIP_S * rate_hz))).astype(np.float32)
     peers = {
       f"PANNs in PyTorch, {n} threads": lambda n=n, x=clips: score_reference(x, n)
-      for n in range(1, os.cpu_count() + 1)
+      for n in range(1, (os.cpu_count() or 1) + 1)
     }
     ours = lambda x=clips: tagger.tag_batch(x, rate_hz)  # noqa: E731
     (ours_s, *peers_s), (scores, *theirs) = fastest([ours, *peers.values()])
@@ -110,7 +116,7 @@ def fastest(functions: list[Callable]) -> tuple[list[float], list]:
   return np.reshape(seconds, (NUM_ROUNDS, -1)).min(axis=0).tolist(), results
 
 
-def load_reference(folder: Path, variables: dict):
+def load_reference(folder: Path, variables: dict[str, Any]) -> torch.nn.Module:
   """Returns `panns_inference`'s Cnn14 with the variables, on the CPU."""
   import torch
 

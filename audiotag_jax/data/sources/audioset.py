@@ -69,7 +69,7 @@ def read_audioset(folder: epath.Path, *, audio_dir: epath.Path | None) -> Source
   classes, class_index = _read_classes(folder / CLASSES_FILE)
   lists = [folder / name for name in LISTS if (folder / name).exists()]
   if not lists:
-    raise UserError(f"{folder} holds none of {', '.join(LISTS)}: give AudioSet's lists")
+    raise UserError(f"{folder} lacks all of {', '.join(LISTS)}: give AudioSet's lists")
   files = _SegmentFiles(audio_dir)
   clips, rejected, num_absent = [], files.rejected, 0
   labels_of: dict = {}

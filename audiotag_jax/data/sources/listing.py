@@ -214,13 +214,13 @@ def check_fields(row: dict) -> None:
 
 
 def check_any(place: epath.Path, clips: Sequence, rejected: Sequence[Rejected]) -> None:
-  """Raises `UserError` if there are no clips."""
+  """Raises `UserError` if a data set has no clips."""
   if clips:
     return
   if not rejected:
-    raise UserError(f"{place} holds no clips: training needs some")
+    raise UserError(f"{place} has no clips: training needs some")
   first = rejected[0]
   raise UserError(
-    f"{place} holds no usable clip: all {len(rejected)} are rejected, the first "
+    f"{place} has no usable clip: all {len(rejected)} are rejected, the first "
     f"because {first.fname} {first.reason}"
   )

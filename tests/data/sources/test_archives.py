@@ -107,7 +107,7 @@ def test_archives_in_one_file_give_the_bytes_that_were_packed(tmp_path, method):
   assert {name: m.read_bytes() for name, m in members.items()} == contents
 
 
-def test_comments_are_no_obstacle(tmp_path):
+def test_comments_do_not_matter(tmp_path):
   path = write_zip(tmp_path, {"a.txt": b"abc"})
   with zipfile.ZipFile(path, "a") as file:
     file.comment = noise("comment", 65_535).replace(b"PK", b"pk")
@@ -200,7 +200,7 @@ def test_a_part_cut_in_the_middle_of_a_member_spoils_that_alone(parts):
     (None, "cannot be read: No such file"),
   ],
 )
-def test_what_is_no_archive_is_refused(tmp_path, data, message):
+def test_anything_but_an_archive_is_refused(tmp_path, data, message):
   path = epath.Path(tmp_path / "a.zip")
   if data is not None:
     path.write_bytes(data)

@@ -207,7 +207,7 @@ def test_links_that_lead_out_are_rejected(folder, tmp_path):
       "index,mid,display_name\n",
       "class_labels_indices.csv: its 0 classes must be distinct, and at least one",
     ),
-    ("eval_segments.csv", COMMENTS, "holds no clips: training needs some"),
+    ("eval_segments.csv", COMMENTS, "has no clips: training needs some"),
   ],
 )
 def test_lists_of_no_use_are_refused(folder, file, text, message):
@@ -224,9 +224,7 @@ def test_folders_of_something_else_are_refused(folder, tmp_path):
     audioset.read_audioset(folder, audio_dir=epath.Path(tmp_path) / "none")
   for name in ROWS:
     (folder / name).unlink()
-  with pytest.raises(
-    UserError, match=r"audioset holds none of balanced_train_segments"
-  ):
+  with pytest.raises(UserError, match=r"audioset lacks all of balanced_train_segments"):
     audioset.read_audioset(folder, audio_dir=None)
   with pytest.raises(UserError, match=r"class_labels_indices.csv cannot be read"):
     audioset.read_audioset(epath.Path(tmp_path), audio_dir=None)

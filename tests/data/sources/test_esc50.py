@@ -112,7 +112,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
   )
   with pytest.raises(UserError, match="name the columns filename, fold, target"):
     esc50.read_esc50(write(tmp_path / "a", "", "file,label\n"), fold=1)
-  with pytest.raises(UserError, match="holds no clips"):
+  with pytest.raises(UserError, match="has no clips"):
     esc50.read_esc50(write(tmp_path / "b", ""), fold=1)
 
 

@@ -97,7 +97,7 @@ def test_paths_may_be_absolute_or_of_another_folder(folder, tmp_path):
   assert [clip.audio for clip in source.clips] == [folder / "a.wav", folder / "b.wav"]
 
 
-def test_a_folder_that_is_itself_a_link_is_no_way_out(folder, tmp_path):
+def test_a_folder_that_is_itself_a_link_does_not_lead_out(folder, tmp_path):
   link = tmp_path / "link"
   link.symlink_to(folder)
   text = f"path,labels,split\na.wav,Bell,train\n{folder}/b.wav,Bell,val\n"
@@ -232,9 +232,9 @@ NO_HEADER = (
     ("", f"{NO_HEADER} ''"),
     ("file,labels\na.wav,Bell\n", f"{NO_HEADER} 'file,labels'"),
     ("path;labels\na.wav;Bell\n", f"{NO_HEADER} 'path;labels'"),
-    ("path,labels\n", " holds no clips: training needs some"),
-    ("path,labels\n\n\n", " holds no clips: training needs some"),
-    ("path,labels\na.wav,\nb.wav,\n", " holds no usable clip: all 2 are rejected, "
+    ("path,labels\n", " has no clips: training needs some"),
+    ("path,labels\n\n\n", " has no clips: training needs some"),
+    ("path,labels\na.wav,\nb.wav,\n", " has no usable clip: all 2 are rejected, "
      "the first because a.wav has no label"),
     ("path,labels\na.wav,Bell\n", " has too few train files to draw eval from: add "
      "some, or give the splits"),
@@ -424,10 +424,10 @@ def test_links_and_lone_files_of_a_folder_are_rejected(tmp_path):
   [
     ([], "set cannot be listed (No such file or directory): give a folder of "
      "recordings"),
-    (["notes.txt"], "set holds no clips: training needs some"),
+    (["notes.txt"], "set has no clips: training needs some"),
     (["Bell/a.wav"], "set has too few train files to draw eval from: add some, or give "
      "the splits"),
-    (["train/a.wav"], "set holds no usable clip: all 1 are rejected, the first because "
+    (["train/a.wav"], "set has no usable clip: all 1 are rejected, the first because "
      "train/a.wav lies in no class's folder"),
   ],
 )  # fmt: skip
