@@ -1,5 +1,7 @@
 """Names of the files in a run's folder, relative to the folder, each stated once."""
 
+# The file that the process of the run locks.
+LOCK = ".lock"
 CONFIG = "config.json"
 DATASET = "dataset.json"
 CHECKPOINTS = "checkpoints"

@@ -337,6 +337,27 @@ def test_event_files_that_cannot_be_written_do_not_stop_a_training(
   assert (tmp_path / "run/results/performance.json").exists()
 
 
+def test_a_run_has_one_owner(finished_copy):
+  config, workdir, _ = finished_copy
+  script = (
+    "import fcntl, sys, time; file = open(sys.argv[1], 'w');"
+    "fcntl.flock(file, fcntl.LOCK_EX);"
+    "print('process 7 on host', file=file, flush=True);"
+    "print(flush=True); time.sleep(100)"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", script, str(workdir / ".lock")], stdout=subprocess.PIPE
+  ) as holder:
+    holder.stdout.readline()
+    for entry in (train.train_and_evaluate, evaluate_run.evaluate_only):
+      with pytest.raises(UserError) as info:
+        entry(config, str(workdir))
+      in_use = f"the run {workdir} is in use by process 7 on host"
+      assert str(info.value).startswith(in_use)
+    holder.kill()
+  assert "Results:" in evaluate_run.evaluate_only(config, str(workdir))
+
+
 def start(config_file, workdir):
   env = os.environ | {"PYTHONPATH": str(commands.REPOSITORY)}
   return subprocess.Popen(
@@ -372,11 +393,12 @@ def recipe(config, tmp_path):
 
 def test_main_says_what_is_saved_and_how_it_resumes(recipe, tmp_path):
   process = start(recipe, tmp_path / "run")
-  while not list((tmp_path / "run").glob("events.out.tfevents.*")):
-    assert process.poll() is None, process.stderr.read()
-    time.sleep(0.2)
-  process.send_signal(signal.SIGTERM)
-  _, stderr = process.communicate(timeout=120)
+  with process:
+    while not list((tmp_path / "run").glob("events.out.tfevents.*")):
+      assert process.poll() is None, process.stderr.read()
+      time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=120)
   assert process.returncode == 128 + signal.SIGTERM, stderr
   *_, saved, command = stderr.strip().splitlines()
   assert saved.startswith("Stopped by SIGTERM.")

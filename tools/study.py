@@ -26,7 +26,7 @@ import ml_collections
 
 from audiotag_jax import command_line, config_checks, recipes
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.errors import UserError, exit_on_user_error
+from audiotag_jax.errors import Stopped, Terminated, UserError, exit_on_user_error
 
 # The repository, relative to the current folder.
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[1]))
@@ -194,9 +194,28 @@ def carry_out(steps: list[Step]) -> None:
       print(f"Done before: {command}", flush=True)
       continue
     print(f"\n$ {command}", flush=True)
-    code = subprocess.run([sys.executable, *step.command], check=False).returncode
+    code = run_step([sys.executable, *step.command])
     if code:
       raise UserError(f"the study stopped because of exit code {code} from: {command}")
+
+
+def run_step(command: list[str]) -> int:
+  """Runs a command, and returns its exit code.
+
+  Raises:
+    Stopped: SIGINT or SIGTERM arrived; the command got it too, and has ended.
+  """
+  with subprocess.Popen(command) as process:
+    try:
+      return process.wait()
+    except KeyboardInterrupt as interrupt:
+      # A terminal sends SIGINT to both, SIGTERM is sent to the study alone.
+      number = signal.SIGINT
+      if isinstance(interrupt, Terminated):
+        number = signal.SIGTERM
+        process.terminate()
+      process.wait()
+      raise Stopped(number, "Finished steps and the run's checkpoint stay.") from None
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -13,18 +13,15 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import results, thresholds
 from audiotag_jax.evaluation.results import Predictions
 from audiotag_jax.models.create import model_fields
-from audiotag_jax.training.run import Run, init_state, open_run
+from audiotag_jax.training.run import Run, init_state, owned_run
 
 
 def evaluate_only(config: ml_collections.ConfigDict, workdir: str) -> str:
   """Evaluates a checkpoint of a run; see `train.train_and_evaluate`."""
   if not (Path(workdir) / workdir_lib.CONFIG).exists():
     raise UserError(f"{workdir} has no {workdir_lib.CONFIG}: give the workdir of a run")
-  run = open_run(config, Path(workdir))
-  try:
+  with owned_run(config, Path(workdir)) as run:
     return evaluate_checkpoint(run)
-  finally:
-    run.checkpoints.close()
 
 
 def evaluate_checkpoint(run: Run) -> str:

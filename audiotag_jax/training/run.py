@@ -1,8 +1,9 @@
 """A run, opened from a config and a workdir: training and evaluation share it."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,62 @@ class Run:
     return evaluate.predict(self.eval_step, variables, self.splits[split], self.config)
 
 
-def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
-  """Opens or creates the run of a workdir, and loads its data.
+@contextlib.contextmanager
+def owned_run(config: ml_collections.ConfigDict, workdir: Path) -> Iterator[Run]:
+  """Opens or creates the run of a workdir, and keeps other processes out of it.
 
   Raises:
-    UserError: the config is invalid, or the workdir was made with another config or
-      other data.
+    UserError: the config is invalid, the workdir was made with another config or other
+      data, or another process has the run.
   """
-  # TensorFlow reads and transforms the data; the accelerators are JAX's.
-  tf.config.set_visible_devices([], "GPU")
+  check_config(config, workdir)
+  with _lock(workdir):
+    if parallel.is_main_process():
+      for folder in (workdir, workdir / workdir_lib.RESULTS):
+        files.clear_leftovers(folder)
+    run = open_run(config, workdir)
+    try:
+      yield run
+    finally:
+      run.checkpoints.close()
+
+
+def check_config(config: ml_collections.ConfigDict, workdir: Path) -> None:
+  """Checks a config against the devices and the workdir, before anything is written.
+
+  Raises:
+    UserError: see `owned_run`.
+  """
   batch_size = config.train.batch_size
   parts = config.train.accumulation_steps
   parallel.check_divisible(batch_size, "train.batch_size", parts)
   parallel.check_divisible(config.evaluation.batch_size, "evaluation.batch_size")
-
-  is_new = not (workdir / workdir_lib.CONFIG).exists()
-  recipes.check_unchanged(workdir / workdir_lib.CONFIG, config.to_dict())
-  if config.init_from and is_new:
+  path = workdir / workdir_lib.CONFIG
+  recipes.check_unchanged(path, config.to_dict())
+  if config.init_from and not path.exists():
     # A resumed run does not need the model; a new one finds out before it has data.
     model_directory.read_description(Path(config.init_from))
+
+
+def _lock(workdir: Path) -> contextlib.AbstractContextManager[None]:
+  if not parallel.is_main_process():
+    return contextlib.nullcontext()
+  return files.owned(
+    workdir / workdir_lib.LOCK,
+    f"the run {workdir}",
+    advice="stop it, or give another --workdir",
+  )
+
+
+def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
+  """Opens or creates the run of a workdir that the caller owns, and loads its data.
+
+  Raises:
+    UserError: the workdir was made with other data.
+  """
+  # TensorFlow reads and transforms the data; the accelerators are JAX's.
+  tf.config.set_visible_devices([], "GPU")
+  is_new = not (workdir / workdir_lib.CONFIG).exists()
   with parallel.main_process_first():
     clips = load_splits(config)
   dataset = describe_splits(clips)

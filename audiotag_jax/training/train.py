@@ -11,7 +11,7 @@ from audiotag_jax.checkpoint import one_line
 from audiotag_jax.evaluation import learning_curves
 from audiotag_jax.training.evaluate_run import evaluate_checkpoint
 from audiotag_jax.training.loop import Loop
-from audiotag_jax.training.run import open_run, restore_or_init
+from audiotag_jax.training.run import owned_run, restore_or_init
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> str:
@@ -28,16 +28,13 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> str:
     UserError: the config, the data or the workdir is invalid, or the loss diverged.
     Stopped: SIGTERM or SIGINT arrived while the run trained; it is saved.
   """
-  run = open_run(config, Path(workdir))
-  logs.warn_of_bad_jax()
-  try:
+  with owned_run(config, Path(workdir)) as run:
+    logs.warn_of_bad_jax()
     state, meter = restore_or_init(run)
     Loop(run, state, meter).run()
     if parallel.is_main_process():
       draw_learning_curves(run.workdir)
     return evaluate_checkpoint(run)
-  finally:
-    run.checkpoints.close()
 
 
 def draw_learning_curves(workdir: Path) -> None:
