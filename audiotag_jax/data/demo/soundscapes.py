@@ -23,8 +23,8 @@ from absl import logging
 from scipy import fft
 from tqdm import tqdm
 
-from audiotag_jax.data.demo import sounds
-from audiotag_jax.data.demo.sounds import SAMPLE_RATE_HZ, SOUNDS, num_samples
+from audiotag_jax.data.demo.sounds import SOUNDS
+from audiotag_jax.data.demo.synthesis import SAMPLE_RATE_HZ, noise, num_samples, phase
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.errors import UserError
 
@@ -383,7 +383,7 @@ def reverberate(rng: np.random.Generator, waveform: np.ndarray) -> np.ndarray:
   """Returns a room's answer to <float32>[samples]: exponentially dying noise."""
   length = num_samples(rng.uniform(*REVERB_S))
   # The noise is down to -60 dB, a factor of e^-6.9, at its end.
-  response = sounds.noise(rng, length, 150, rng.uniform(2000, 8000))
+  response = noise(rng, length, 150, rng.uniform(2000, 8000))
   response *= np.exp(np.linspace(0, -6.9, length, dtype=np.float32))
   response /= np.sqrt(np.sum(response**2))
   fast = fft.next_fast_len(len(waveform) + length, real=True)
@@ -394,10 +394,10 @@ def reverberate(rng: np.random.Generator, waveform: np.ndarray) -> np.ndarray:
 def background(rng: np.random.Generator, length: int) -> np.ndarray:
   """Pink to brown noise, some with mains hum, at an RMS of 1 <float32>[length]."""
   tilt_db = rng.choice([-3.0, -4.5, -6.0])
-  sound = sounds.noise(rng, length, 40, 16_000, tilt_db)
+  sound = noise(rng, length, 40, 16_000, tilt_db)
   if rng.uniform() < 0.3:
     mains_hz = rng.choice([50, 60])
-    cycle = sounds.phase(mains_hz, length)
+    cycle = phase(mains_hz, length)
     for harmonic in (1, 2, 3, 5):
       sound += np.float32(rng.uniform(0, 1) / harmonic) * np.sin(harmonic * cycle)
   return sound / np.sqrt(np.mean(sound**2))
