@@ -91,13 +91,13 @@ def main() -> None:
   formats = check(args)
   logs.show_progress()
   # Imported here because these take seconds, which a mistyped flag should not cost.
-  from audiotag_jax.inference import Tagger, export
+  from audiotag_jax.inference import Tagger, export, exported_model
 
   tagger = Tagger.load(args.checkpoint)
   paths = export.export(tagger, args.output, formats, args.inputs)
   clip, rate_hz = test_clip(tagger.sample_rate_hz), tagger.sample_rate_hz
   expected = tagger.tag(clip, rate_hz)
-  x = export.model_inputs(tagger, clip, args.inputs)[None]
+  x = exported_model.model_inputs(tagger, clip, args.inputs)[None]
   print(f"{'':<12}{'MB':>10}{f'ms/{CLIP_S:g}-s clip':>14}{'difference':>14}")
   report("Tagger", "", latency_ms(lambda x: tagger.tag(x, rate_hz), clip), "")
   for name, path in paths.items():

@@ -11,7 +11,7 @@ from etils import epath
 from audiotag_jax.data import builder, log_mel_cache
 from audiotag_jax.data import splits as splits_lib
 from audiotag_jax.data.clips import ClipIndex, read_index
-from audiotag_jax.data.demo import soundscapes
+from audiotag_jax.data.demo import fsd50k_folder
 from audiotag_jax.data.sources import audioset as audioset_lib
 from audiotag_jax.data.sources import esc50, fsd50k, manifest
 from audiotag_jax.data.sources.source import Source
@@ -21,13 +21,13 @@ def open_source(data: ml_collections.ConfigDict) -> Source:
   """Reads the lists of the data set of `config.data`; synthesises the demo set.
 
   Raises:
-    UserError: see the reader of each data set, and `soundscapes.write_soundscapes`.
+    UserError: see the reader of each data set, and `fsd50k_folder.write_soundscapes`.
   """
   place = epath.Path(data.source_dir)
   audio_dir = epath.Path(data.audio_dir) if data.audio_dir else None
   if data.dataset == "soundscapes":
     place = soundscapes_dir(data)
-    soundscapes.write_soundscapes(
+    fsd50k_folder.write_soundscapes(
       place,
       num_train=data.num_train,
       num_val=data.num_val,

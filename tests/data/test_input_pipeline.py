@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import soundfile
 from etils import epath
+from scipy import sparse
 
 from audiotag_jax.audio.waveforms import INT16_SCALE
-from audiotag_jax.data import dataset, input_pipeline, log_mel_cache, sampling
-from audiotag_jax.data.clips import normalize, read_index, read_waveform
+from audiotag_jax.data import dataset, input_pipeline, log_mel_cache, records, sampling
+from audiotag_jax.data.clips import ClipIndex, normalize, read_index, read_waveform
 from audiotag_jax.frontend import log_mel_tf, mel
 
 ONE_PROCESS = input_pipeline.Process()
@@ -222,17 +223,45 @@ def test_short_clips_are_filled_up(pad, start, expected):
 
 
 @SHORT_CLIPS
-def test_short_log_mels_are_filled_up_the_same_whether_cached_or_not(
-  pad, start, expected
-):
+def test_short_log_mels_are_filled_up_with_silence_of_their_own(pad, start, expected):
   log_mel = np.array([[1, 10], [2, 20], [3, 30]], np.float32)
   silence = mel.MIN_DB
   fixed = input_pipeline.fix_length(log_mel, 5, np.int64(start), pad, silence).numpy()
   assert fixed[:, 0].tolist() == [x or silence for x in expected]
   assert fixed[:, 1].tolist() == [10 * x or silence for x in expected]
-  cached = np.empty((5, 2), np.float16)
-  input_pipeline._fill(cached, log_mel.astype(np.float16), -start, pad)
-  np.testing.assert_array_equal(cached, fixed)
+
+
+@pytest.mark.parametrize("pad", ["repeat", "zero"])
+def test_short_log_mels_are_filled_up_the_same_if_they_are_cached(
+  config, tmp_path, pad
+):
+  config.data.pad = pad
+  config.data.clip_s = 4 * config.frontend.hop_samples / 8_000
+  config.frontend.num_mels = 2
+  log_mel = np.array([[1, 10], [2, 20], [3, 30]], np.float16)
+  (tmp_path / "log_mels").write_bytes(log_mel.tobytes())
+  zero, num_bytes = np.array([0]), np.array([log_mel.nbytes])
+  cached = records.Ranges((str(tmp_path / "log_mels"),), zero, zero, num_bytes)
+  clips = ClipIndex(
+    classes=("Bell",),
+    fname=np.array(["1"]),
+    labels=sparse.csr_array(np.ones((1, 1), np.uint8)),
+    num_samples=np.array([2 * config.frontend.hop_samples]),
+    record=zero,
+    records=cached,
+    features=None,
+    log_mels=cached,
+  )
+  batches = train_stream({"train": clips}, config)
+  seen = [row.tolist() for batch in batches for row in batch["inputs"]]
+  # The window starts with the clip, or up to 2 frames before it.
+  for start in (0, -1, -2):
+    fixed = input_pipeline.fix_length(
+      log_mel.astype(np.float32), 5, np.int64(start), pad, mel.MIN_DB
+    )
+    assert fixed.numpy().tolist() in seen
+    seen = [row for row in seen if row != fixed.numpy().tolist()]
+  assert not seen
 
 
 @pytest.mark.parametrize("pad", ["repeat", "zero"])

@@ -10,15 +10,13 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_models
 from conftest import chirp
-from jax.extend import core
 
 from audiotag_jax.errors import UserError
-from audiotag_jax.inference import Tagger, export
+from audiotag_jax.inference import Tagger, export, exported_model
 from audiotag_jax.panns.architectures import ARCHITECTURES
 from configs import crnn_demo
 
@@ -80,7 +78,7 @@ def test_log_mels_score_as_their_waveforms(name, load, tmp_path):
   tagger = load("crnn")
   (path,) = export.export(tagger, tmp_path, [name], "log_mel").values()
   batch = clips(3, 1.0)
-  log_mels = [export.model_inputs(tagger, clip, "log_mel") for clip in batch]
+  log_mels = [exported_model.model_inputs(tagger, clip, "log_mel") for clip in batch]
   check_outputs(export.FORMATS[name].load(path)(np.stack(log_mels)), batch, tagger)
 
 
@@ -120,7 +118,9 @@ def test_clips_are_scaled_to_a_peak_as_in_training(load, tmp_path):
     paths = export.export(tagger, tmp_path / inputs, ["stablehlo"], inputs)
     run = export.load_stablehlo(paths["stablehlo"])
     loud, quiet = (
-      run(export.model_inputs(tagger, gain * clips(1, 1.0)[0], inputs)[None])["scores"]
+      run(exported_model.model_inputs(tagger, gain * clips(1, 1.0)[0], inputs)[None])[
+        "scores"
+      ]
       for gain in (1.0, 0.01)
     )
     np.testing.assert_allclose(loud, quiet, atol=1e-4)
@@ -171,37 +171,6 @@ def test_a_library_that_is_not_installed_is_named(load, tmp_path, monkeypatch):
   with pytest.raises(UserError, match="needs jax2onnx .pip install -e"):
     export.export(load("Cnn6"), tmp_path, ["stablehlo", "onnx"], "waveform")
   assert not list(tmp_path.iterdir())
-
-
-def called(jaxpr):
-  """The names of a jaxpr's primitives, including those in scans and functions."""
-  for eqn in jaxpr.eqns:
-    yield eqn.primitive.name
-    for inner in core.jaxprs_in_params(eqn.params):
-      yield from called(inner)
-
-
-def test_functions_are_written_out_before_jax2onnx_reads_them():
-  @jax.custom_vjp
-  def double(x):
-    return jnp.where(x > 0, 2 * x, 0.0)
-
-  double.defvjp(lambda x: (double(x), x), lambda x, gradient: (2 * gradient,))
-
-  def summed(x):
-    def step(carry, item):
-      carry = carry + double(jax.nn.relu(item)) @ weights
-      return carry, jnp.where(carry > 1, carry, 1.0)
-
-    return jax.lax.scan(step, jnp.zeros(2), double(x))
-
-  weights, x = np.float32([[1, 2], [3, 4]]), np.float32([[-1, 2], [3, 4], [5, -6]])
-  closed = jax.make_jaxpr(summed)(x)
-  inlined = export._inlined(closed)
-  assert {"jit", "custom_jvp_call", "custom_vjp_call"} <= set(called(closed.jaxpr))
-  assert not set(export.CALLS) & set(called(jax.make_jaxpr(inlined)(x).jaxpr))
-  for got, expected in zip(inlined(x), summed(x), strict=True):
-    np.testing.assert_array_equal(got, expected)
 
 
 def test_libraries_that_fail_are_named_with_their_versions(load, tmp_path, monkeypatch):
