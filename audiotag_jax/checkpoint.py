@@ -91,7 +91,7 @@ class RunCheckpoints:
   """The checkpoints of a workdir.
 
   Kept are the latest with a validation, the best of them by val/mAP, and the last two
-  of all, so that a run goes on from the one before if the last is damaged.
+  of all, so that a run resumes from the one before if the last is damaged.
   """
 
   def __init__(self, workdir: Path, num_latest: int):
@@ -175,7 +175,7 @@ class RunCheckpoints:
       what = "a checkpoint" if saving is None else f"the checkpoint of step {saving}"
       raise UserError(
         f"{self._directory}: {what} cannot be saved: {one_line(error)}. "
-        "Mend that, and give the same command again: it goes on from the last "
+        "Mend that and start the same command again: it resumes from the last "
         "checkpoint"
       ) from error
 

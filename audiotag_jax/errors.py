@@ -58,8 +58,8 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
   """Makes a command's main print a `UserError` as one line and exit with 1.
 
   A package that is missing because TensorFlow is not released for this Python gives one
-  line too. SIGINT and SIGTERM give one line, with the command that goes on if there is
-  something to go on with, and the exit code that shells expect: 128 + the signal.
+  line too. SIGINT and SIGTERM give one line, with the command that resumes if there is
+  something to resume, and the exit code that shells expect: 128 + the signal.
   """
 
   @functools.wraps(main)
@@ -78,7 +78,7 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
         f"{INSTALL_TENSORFLOW}"
       )
     except Stopped as stopped:
-      print(f"{stopped} Go on with:\n  {shlex.join(sys.orig_argv)}", file=sys.stderr)
+      print(f"{stopped} Resume with:\n  {shlex.join(sys.orig_argv)}", file=sys.stderr)
       sys.exit(stopped.exit_code)
     except KeyboardInterrupt as interrupt:
       print("Stopped.", file=sys.stderr)

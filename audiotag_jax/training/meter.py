@@ -69,7 +69,7 @@ class Meter:
       raise UserError(
         f"the loss is {values['loss']} and its gradient's norm "
         f"{values['grad_norm']} at step {step}; {good}. "
-        "Train anew in another --workdir, with a lower config.train.learning_rate or "
+        "Start again in another --workdir, with a lower config.train.learning_rate or "
         "config.train.clip_norm"
       )
     for key, value in values.items():
@@ -88,7 +88,7 @@ class Meter:
     }
 
   def resume(self, saved: dict[str, Any]) -> None:
-    """Goes on from what `to_dict` returned; an empty one leaves the meter as it is."""
+    """Resumes from what `to_dict` returned; an empty one leaves the meter as it is."""
     if saved:
       self._sums, self._num_steps = dict(saved["sums"]), saved["num_steps"]
       self._wait_s = saved["wait_s"]

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: a training finishes its step, saves, and says how it goes on."""
+"""SIGTERM and SIGINT: a training finishes its step and saves before it ends."""
 
 import contextlib
 import os

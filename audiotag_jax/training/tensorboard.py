@@ -68,8 +68,8 @@ class RunWriter:
 
   def _only_log(self, error: Exception) -> None:
     logging.warning(
-      "TensorBoard's files in %s cannot be written (%s). The training goes on without "
-      "them.",
+      "TensorBoard's files in %s cannot be written (%s). The training continues "
+      "without them.",
       self._workdir,
       one_line(error),
     )
@@ -79,11 +79,11 @@ class RunWriter:
 
 
 def forget_after(workdir: Path, step: int | None) -> None:
-  """Removes what was written after a step, because a run goes on from there.
+  """Removes what was written after a step, because a run resumes from there.
 
   Args:
     workdir: the run's folder.
-    step: the step that the run goes on from; None to remove everything.
+    step: the step that the run resumes from; None to remove everything.
   """
   for path in sorted(workdir.glob(workdir_lib.EVENTS)):
     events = list(event_file_loader.RawEventFileLoader(str(path)).Load())
