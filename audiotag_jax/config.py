@@ -201,7 +201,7 @@ def _train() -> ml_collections.ConfigDict:
   train.num_steps = 60_000
   # Clips in a step, over all devices of all hosts.
   train.batch_size = 64
-  # Parts that a step's batch is cut into on each device, to save memory.
+  # Parts that a step's batch is dealt out to, clip by clip, to save memory.
   train.accumulation_steps = 1
   # Peak of the learning rate, after a linear warm-up over the first `warmup_share`
   # of the steps and before a cosine decay to zero at the last.

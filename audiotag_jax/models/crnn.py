@@ -30,7 +30,8 @@ class CRNN(nn.Module):
     dropout: share of activations dropped before the classifier.
     spec_augment: the stripes of the log-mel that training drops, if any.
     freeze_norm: whether BatchNorm's statistics stay as they are in training.
-    axis_name: axis that BatchNorm's statistics are averaged over in training.
+    axis_name: axis of the devices that share a batch in training; BatchNorm's
+      statistics are averaged over it.
     dtype: type of the computation; parameters and logits are float32.
   """
 
@@ -79,18 +80,18 @@ class CRNN(nn.Module):
       axis_name=self.axis_name if update_norm else None,
       dtype=self.dtype,
     )
-    drop = partial(nn.Dropout, deterministic=not train)
 
     x = norm(name="input_norm")(log_mel)
     if train and self.spec_augment:
-      x = self.spec_augment(self.make_rng("dropout"), x)
+      key = self.make_rng("dropout")
+      x = self.spec_augment(layers.clip_keys(key, len(x), self.axis_name), x)
     x = x[..., None]
     windows = zip(self.time_pooling, self.mel_pooling, strict=True)
     for i, (filters, window) in enumerate(zip(self.filters, windows, strict=True)):
       x = conv(filters, name=f"conv{i}")(x)
       x = nn.relu(norm(name=f"norm{i}")(x))
       x = layers.max_pool(x, window)
-      x = drop(self.conv_dropout)(x)
+      x = layers.Dropout(self.conv_dropout, not train, self.axis_name)(x)
     x = x.reshape(*x.shape[:2], -1)
     for i, units in enumerate(self.gru_units):
       x = layers.BiGRU(units, name=f"gru{i}", dtype=self.dtype)(x)
@@ -117,7 +118,7 @@ class CRNN(nn.Module):
     If `valid` <bool>[segments] is given, only the segments where it is true count.
     """
     embedding = layers.frames_mean(x, valid)
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = layers.Dropout(self.dropout, not train, self.axis_name)(x)
     logits = nn.Dense(self.num_classes, name="classifier")(x)
     attention = None
     if self.pooling == "attention":

@@ -1,4 +1,4 @@
-"""Layers that models share: recurrence and pooling over frames."""
+"""Layers that models share: recurrence, poolings, and what training drops."""
 
 import dataclasses
 import functools
@@ -62,6 +62,50 @@ class BiGRU(nn.Module):
     _, hidden = jax.lax.scan(step, initial, (inputs, active))
     forward, backward = hidden[:, 0], jnp.flip(hidden[:, 1], axis=0)
     return jnp.concatenate([forward, backward], axis=-1).transpose(1, 0, 2)
+
+
+def clip_keys(key: jax.Array, num_clips: int, axis_name: str | None) -> jax.Array:
+  """Returns a random key for each clip of a device's share of a batch.
+
+  A clip's key depends on the clip's place in the whole batch. So the draws are the same
+  on any number of devices.
+
+  Args:
+    key: a JAX random key, the same on all devices.
+    num_clips: clips of each device; the devices' shares follow one another.
+    axis_name: the axis of the devices; None if one device has the whole batch.
+
+  Returns:
+    JAX random keys [num_clips].
+  """
+  first = 0 if axis_name is None else num_clips * jax.lax.axis_index(axis_name)
+  places = first + jnp.arange(num_clips)
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
+
+
+class Dropout(nn.Module):
+  """Dropout; its draws do not depend on the number of devices: see `clip_keys`.
+
+  Attributes:
+    rate: share of activations that training drops, below 1.
+    deterministic: whether nothing is dropped.
+    axis_name: the axis of the devices that share a batch, if any.
+  """
+
+  rate: float
+  deterministic: bool
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps <float>[batch, …] to the same shape."""
+    if self.deterministic or self.rate == 0.0:
+      return x
+    keys = clip_keys(self.make_rng("dropout"), len(x), self.axis_name)
+    kept = jax.vmap(
+      lambda key: jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:])
+    )(keys)
+    return jnp.where(kept, x / (1.0 - self.rate), jnp.zeros((), x.dtype))
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
@@ -189,38 +233,49 @@ class SpecAugment:
   mel_stripes: int
   mel_stripe_bands: int
 
-  def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
-    """Sets stripes of normalised log-mels <float>[batch, frames, mels] to zero."""
+  def __call__(self, keys: jax.Array, x: jax.Array) -> jax.Array:
+    """Sets stripes of normalised log-mels to zero.
+
+    Args:
+      keys: JAX random keys [batch]: see `clip_keys`.
+      x: <float>[batch, frames, mels].
+
+    Returns:
+      <float>[batch, frames, mels].
+    """
+    return jax.vmap(self._drop)(keys, x)
+
+  def _drop(self, key: jax.Array, x: jax.Array) -> jax.Array:
     time_key, mel_key = jax.random.split(key)
-    x = drop_stripes(time_key, x, 1, self.time_stripes, self.time_stripe_frames)
-    return drop_stripes(mel_key, x, 2, self.mel_stripes, self.mel_stripe_bands)
+    x = drop_stripes(time_key, x, 0, self.time_stripes, self.time_stripe_frames)
+    return drop_stripes(mel_key, x, 1, self.mel_stripes, self.mel_stripe_bands)
 
 
 def drop_stripes(
   key: jax.Array, x: jax.Array, axis: int, num_stripes: int, width: int
 ) -> jax.Array:
-  """Sets stripes along an axis of each example to zero.
+  """Sets stripes along an axis of a clip to zero.
 
   As in torchlibrosa, a stripe is 0 to `width` - 1 wide, and stripes may overlap.
 
   Args:
     key: a JAX random key.
-    x: <float>[batch, …].
+    x: <float>[…].
     axis: the axis along which a stripe has its width.
-    num_stripes: stripes of each example.
+    num_stripes: stripes of the clip.
     width: bound of a stripe's width.
 
   Returns:
-    <float>[batch, …].
+    <float>[…].
   """
   size = x.shape[axis]
   width_key, start_key = jax.random.split(key)
-  shape = (x.shape[0], num_stripes, 1)
+  shape = (num_stripes, 1)
   widths = jax.random.randint(width_key, shape, 0, max(1, min(width, size)))
   starts = jax.random.randint(start_key, shape, 0, size - widths)
   positions = jnp.arange(size)
-  dropped = ((starts <= positions) & (positions < starts + widths)).any(axis=1)
-  others = [i for i in range(1, x.ndim) if i != axis]
+  dropped = ((starts <= positions) & (positions < starts + widths)).any(axis=0)
+  others = [i for i in range(x.ndim) if i != axis]
   return jnp.where(jnp.expand_dims(dropped, others), jnp.zeros((), x.dtype), x)
 
 

@@ -48,7 +48,8 @@ class PannsModel(nn.Module):
     dropout: share of activations dropped before and after `fc1`.
     spec_augment: the stripes of the log-mel that training drops, if any.
     freeze_norm: whether BatchNorm's statistics stay as they are in training.
-    axis_name: axis that BatchNorm's statistics are averaged over in training.
+    axis_name: axis of the devices that share a batch in training; BatchNorm's
+      statistics are averaged over it.
     dtype: type of the computation; parameters, the head and logits are float32.
   """
 
@@ -85,7 +86,7 @@ class PannsModel(nn.Module):
         axis_name=self.axis_name if update_norm else None,
         dtype=self.dtype,
       ),
-      drop=partial(nn.Dropout, deterministic=not train),
+      drop=partial(layers.Dropout, deterministic=not train, axis_name=self.axis_name),
     )
 
   def log_mel(self, inputs: jax.Array) -> jax.Array:
@@ -120,7 +121,8 @@ class PannsModel(nn.Module):
     """Applies `bn0` over mels, then SpecAugment: <float>[batch, frames, mels, 1]."""
     x = ops.norm(name="bn0")(log_mel)
     if train and self.spec_augment:
-      x = self.spec_augment(self.make_rng("dropout"), x)
+      key = self.make_rng("dropout")
+      x = self.spec_augment(layers.clip_keys(key, len(x), self.axis_name), x)
     return x[..., None]
 
   def clip_outputs(

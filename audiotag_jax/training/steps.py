@@ -1,7 +1,6 @@
 """One step of training: a pure function, for pmap."""
 
 import functools
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -90,7 +89,7 @@ def create_train_step(
     schedule=optim.learning_rate_schedule(config.train),
     seed=config.seed,
     is_frozen=lambda layer: scales[layer] == 0.0,
-    augment=functools.partial(augment_lib.augment, config=config),
+    augment=functools.partial(augment_lib.augment, config=config, axis_name=axis_name),
     loss=losses.create_loss(config.loss, train_labels),
     accumulation_steps=config.train.accumulation_steps,
     ema_decay=config.train.ema_decay,
@@ -122,11 +121,13 @@ def train_step(
     model: the model, with BatchNorm synchronised over `axis_name`.
     tx: the optimizer.
     schedule: the learning rate by step, to report.
-    seed: seed of augmentation and dropout, combined with the step and the device.
+    seed: seed of augmentation and dropout, combined with the step and each clip's
+      place in the whole batch.
     is_frozen: returns whether a layer of the model, by its name, is not trained.
     augment: maps a key and a batch to the batch to train on.
     loss: maps logits and labels to a loss for each clip.
-    accumulation_steps: equal parts that the batch is cut into, one after the other.
+    accumulation_steps: equal parts that the batch is dealt out to, clip by clip, so
+      that a part has the same clips on any number of devices.
     ema_decay: decay of the moving average, if the state has one.
     axis_name: the axis of the devices.
 
@@ -134,7 +135,7 @@ def train_step(
     The state after the step, and `loss`, `grad_norm` (before clipping) and
     `learning_rate` of the step, the same on all devices.
   """
-  key = _device_key(seed, state.step, axis_name)
+  key = jax.random.fold_in(jax.random.key(seed), state.step)
   augment_key, *keys = jax.random.split(key, 1 + accumulation_steps)
   batch = augment(augment_key, widen_inputs(batch))
 
@@ -152,11 +153,10 @@ def train_step(
     return mean_loss, updates.get("batch_stats", batch_stats)
 
   # Unrolled, because XLA's convolutions on a CPU run 100 times slower inside a scan.
-  parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
   sums = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
   batch_stats = state.batch_stats
   for i in range(accumulation_steps):
-    part = jax.tree.map(operator.itemgetter(i), parts)
+    part = {name: x[i::accumulation_steps] for name, x in batch.items()}
     (part_loss, batch_stats), part_grads = jax.value_and_grad(loss_fn, has_aux=True)(
       state.params, batch_stats, part, keys[i]
     )
@@ -183,12 +183,6 @@ def _freeze(params: dict[str, Any], is_frozen: Callable[[str], bool]) -> dict[st
     name: jax.lax.stop_gradient(layer) if is_frozen(name) else layer
     for name, layer in params.items()
   }
-
-
-def _device_key(seed: int, step: jax.Array, axis_name: str) -> jax.Array:
-  """Returns a device's random key of a step, the same after a resumption."""
-  key = jax.random.fold_in(jax.random.key(seed), step)
-  return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
 
 def _update_ema(ema: Any, new: Any, decay: float, step: jax.Array) -> Any:

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from audiotag_jax import config as config_lib
+from audiotag_jax.models import layers
 from audiotag_jax.training import augment
 
 KEY = jax.random.key(0)
+
+
+def clip_keys(num_clips):
+  return layers.clip_keys(KEY, num_clips, None)
+
+
+KEYS = clip_keys(64)
 
 
 def batch_of(shape, num_clips=64):
@@ -25,25 +33,25 @@ def test_nothing_is_the_default():
 
 def test_a_gain_in_db_is_the_same_for_log_mels_and_waveforms():
   log_mel = batch_of((20, 8))["inputs"]
-  gain_db = np.asarray(augment.random_gain(KEY, log_mel, 6.0) - log_mel)
+  gain_db = np.asarray(augment.random_gain(KEYS, log_mel, 6.0) - log_mel)
   assert np.ptp(gain_db, axis=(1, 2)).max() < 1e-4
   assert -6 <= gain_db.min() < -4
   assert 4 < gain_db.max() <= 6
   waveform = batch_of((50,))["inputs"]
-  ratio = np.asarray(augment.random_gain(KEY, waveform, 6.0) / waveform)
+  ratio = np.asarray(augment.random_gain(KEYS, waveform, 6.0) / waveform)
   assert 10 ** (-6 / 20) <= ratio.min() < ratio.max() <= 10 ** (6 / 20)
   np.testing.assert_allclose(20 * np.log10(ratio[:, 0]), gain_db[:, 0, 0], atol=1e-4)
 
 
 def test_a_gain_leaves_silence_on_the_front_end_s_floor():
   silence = jnp.full((64, 3, 4), -100.0)
-  after = np.asarray(augment.random_gain(KEY, silence, 6.0))
+  after = np.asarray(augment.random_gain(KEYS, silence, 6.0))
   assert after.min() == -100.0
 
 
 def test_a_roll_goes_around_by_up_to_so_many_steps():
-  inputs = jnp.tile(jnp.arange(100.0), (64, 1))
-  rolled = np.asarray(augment.random_roll(KEY, inputs, 10))
+  inputs = jnp.tile(jnp.arange(100.0), (500, 1))
+  rolled = np.asarray(augment.random_roll(clip_keys(500), inputs, 10))
   shifts = rolled.argmin(axis=1)
   shifts = np.where(shifts > 50, shifts - 100, shifts)
   assert shifts.min() == -10
@@ -55,8 +63,8 @@ def test_a_roll_goes_around_by_up_to_so_many_steps():
 def test_seconds_become_frames_or_samples():
   config = config_lib.get_config()
   config.augment.roll_s = 0.05  # 5 frames, 1600 samples
-  frames = jnp.tile(jnp.arange(100.0)[:, None], (64, 1, 2))
-  batch = {"inputs": frames, "labels": jnp.zeros((64, 1))}
+  frames = jnp.tile(jnp.arange(100.0)[:, None], (500, 1, 2))
+  batch = {"inputs": frames, "labels": jnp.zeros((500, 1))}
   shifts = np.asarray(augment.augment(KEY, batch, config)["inputs"]).argmin(axis=1)
   assert set(shifts[:, 0]) == {*range(6), *range(95, 100)}
   batch["inputs"] = jnp.tile(jnp.arange(20_000.0), (64, 1))
@@ -67,7 +75,7 @@ def test_seconds_become_frames_or_samples():
 @pytest.mark.parametrize("shape", [(20, 8), (50,)])
 def test_mixup_mixes_inputs_and_labels_by_one_weight(shape):
   batch = batch_of(shape)
-  mixed = augment.mixup(KEY, batch, alpha=1.0, share=1.0)
+  mixed = augment.mixup(KEYS, batch, alpha=1.0, share=1.0)
   x, before = (np.asarray(batch["inputs"]).reshape(64, -1) for _ in range(2))
   before = np.roll(x, 1, axis=0)
   y = np.asarray(mixed["inputs"]).reshape(64, -1)
@@ -85,7 +93,7 @@ def test_mixup_mixes_inputs_and_labels_by_one_weight(shape):
 
 def test_mixup_of_a_share_leaves_the_others():
   batch = batch_of((20, 8), num_clips=1000)
-  mixed = augment.mixup(KEY, batch, alpha=10.0, share=0.3)
+  mixed = augment.mixup(clip_keys(1000), batch, alpha=10.0, share=0.3)
   same = (np.asarray(mixed["inputs"]) == batch["inputs"]).all(axis=(1, 2))
   assert 0.65 < same.mean() < 0.75
 
@@ -93,7 +101,26 @@ def test_mixup_of_a_share_leaves_the_others():
 def test_weights_of_alpha_10_are_near_one_half():
   inputs = jnp.tile(jnp.array([[0.0], [1.0]]), (500, 1))
   batch = {"inputs": inputs, "labels": inputs}
-  weights = np.asarray(augment.mixup(KEY, batch, 10.0, 1.0)["inputs"])[1::2, 0]
+  weights = np.asarray(augment.mixup(clip_keys(1000), batch, 10.0, 1.0)["inputs"])[
+    1::2, 0
+  ]
   # Beta(10, 10): mean 1/2, variance 1 / (4 * 21).
   assert abs(weights.mean() - 0.5) < 0.02
   assert abs(weights.std() - 84**-0.5) < 0.01
+
+
+@pytest.mark.parametrize("num_devices", [2, 8, 64])
+def test_the_augmentation_is_the_same_on_any_number_of_devices(num_devices):
+  config = config_lib.get_config()
+  config.augment.gain_db, config.augment.roll_s = 6.0, 0.1
+  config.augment.mixup_alpha, config.augment.mixup_share = 1.0, 0.5
+  batch = batch_of((20, 8))
+  whole = augment.augment(KEY, batch, config)
+  shares = {k: x.reshape(num_devices, -1, *x.shape[1:]) for k, x in batch.items()}
+  shares = jax.vmap(
+    lambda share: augment.augment(KEY, share, config, "devices"), axis_name="devices"
+  )(shares)
+  for name, expected in whole.items():
+    np.testing.assert_allclose(
+      shares[name].reshape(expected.shape), expected, atol=1e-4
+    )

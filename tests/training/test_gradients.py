@@ -169,7 +169,6 @@ class Case:
 
     def loss_fn(params, batch):
       key = jax.random.fold_in(jax.random.key(config.seed), 0)  # step
-      key = jax.random.fold_in(key, 0)  # device
       augment_key, key = jax.random.split(key)
       batch = augment.augment(augment_key, batch, config)
       outputs, _ = model.apply(

@@ -59,17 +59,19 @@ def assert_close(a, b, **tolerance):
   jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), a, b)
 
 
-def test_eight_devices_train_as_one_does(config):
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_eight_devices_train_as_one_does(tiny_config, accumulation_steps):
   assert jax.local_device_count() == 8
-  one, one_metrics = run(config, 1)
-  eight, eight_metrics = run(config, 8)
+  tiny_config.train.accumulation_steps = accumulation_steps
+  one, one_metrics = run(tiny_config, 1)
+  eight, eight_metrics = run(tiny_config, 8)
   assert_close(one_metrics, eight_metrics, atol=1e-5)
   assert_close(one.batch_stats, eight.batch_stats, rtol=1e-4, atol=1e-4)
   assert int(one.step) == int(eight.step) == 5
 
 
 def test_all_devices_hold_the_same_state(config):
-  config.crnn.dropout = 0.3  # each device drops other units, yet all take the same step
+  config.crnn.dropout = 0.3  # each clip drops other units, yet all take the same step
   step, shard, state = setup(config, 8)
   state, _ = step(state, shard(batch_of(16)))
   for leaf in jax.tree.leaves(state):
@@ -107,7 +109,7 @@ def test_accumulating_two_equal_halves_is_one_step_on_the_half(config):
   expected, metrics = step(state, shard(half))
   config.train.accumulation_steps = 2
   step, shard, state = setup(config, 1)
-  both = {k: np.concatenate([v, v]) for k, v in half.items()}
+  both = {k: np.repeat(v, 2, axis=0) for k, v in half.items()}  # dealt out in turn
   accumulated, accumulated_metrics = step(state, shard(both))
   assert_close(metrics, accumulated_metrics, rtol=1e-5)
   assert_close(expected.params, accumulated.params, atol=1e-6)
