@@ -89,7 +89,7 @@ class FileTagger:
       self._thresholds = np.full_like(tagger.thresholds, options.threshold)
 
   def tag(self, path: Path, bar: tqdm) -> Tagged:
-    """Tags a file; if it cannot be decoded, returns the reason in place of tags."""
+    """Tags a file; if that is impossible, returns the reason in place of tags."""
     stream = AudioStream(path, self._tagger.sample_rate_hz)
     try:
       events: tuple[tuple[str, Event], ...] = ()
@@ -106,6 +106,8 @@ class FileTagger:
         timeline.plot(picture, path.name, read, self._tagger)
     except AudioError as error:
       return Tagged(str(path), error=f"{error}")
+    except MemoryError:
+      return Tagged(str(path), error="cannot be tagged (there is not enough memory)")
     return Tagged(str(path), stream.duration_s, tags, events)
 
   def _tags(self, blocks: Iterator[np.ndarray]) -> tuple[tuple[str, float], ...]:
