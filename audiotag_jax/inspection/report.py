@@ -22,6 +22,7 @@ from audiotag_jax.inspection.figures import (
 from audiotag_jax.inspection.findings import Duplicates
 from audiotag_jax.inspection.measure import Inspection
 from audiotag_jax.inspection.summary import LEAST_PAIR_CLIPS, QUANTILES, summarize
+from audiotag_jax.names import for_spreadsheet
 from audiotag_jax.reporting import page
 from audiotag_jax.reporting.formatting import number, whole
 from audiotag_jax.reporting.page import Figure, Section, Table
@@ -425,5 +426,7 @@ def _table_of(
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
   text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows([header, *rows])
+  writer = csv.writer(text, lineterminator="\n")
+  for row in (header, *rows):
+    writer.writerow([for_spreadsheet(str(cell)) for cell in row])
   files.write_text(path, text.getvalue())
