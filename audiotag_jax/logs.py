@@ -4,10 +4,13 @@ import importlib.metadata
 import io
 import logging as python_logging
 import os
+import re
 import sys
 
 from absl import flags, logging
 from tqdm import tqdm
+
+from audiotag_jax.names import printable
 
 # Packages whose progress lines are shown; those of others are for their developers.
 _SHOWN = ("/audiotag_jax/", "/clu/")
@@ -55,10 +58,14 @@ def _log_from(level: int) -> logging.ABSLHandler:
 
 
 class _AboveProgressBars(io.TextIOBase):
-  """Standard error that leaves a progress bar at its end whole."""
+  """Standard error that leaves a progress bar at its end whole.
+
+  Control characters in names are escaped; lines and tabs stay.
+  """
 
   def write(self, text: str) -> int:
-    tqdm.write(text, file=sys.stderr, end="")
+    shown = re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
+    tqdm.write(shown, file=sys.stderr, end="")
     return len(text)
 
 

@@ -13,7 +13,7 @@ MODULES = {
 }
 # Other rooms that each room may import.
 MAY_IMPORT = {
-  "training": {"evaluation", "data", "models", "frontend"},
+  "training": {"evaluation", "data", "models", "frontend", "reporting"},
   "evaluation": {"data", "models", "audio", "frontend", "reporting"},
   "inspection": {"data", "audio", "frontend", "reporting"},
   "inference": {"models", "audio", "frontend"},
@@ -26,7 +26,7 @@ MAY_IMPORT = {
 # Modules on the ground, which import no room.
 GROUND = {
   "checkpoint", "command_line", "config", "errors", "files", "logs", "model_directory",
-  "config_checks", "panns", "parallel", "recipes", "workdir",
+  "config_checks", "names", "panns", "parallel", "recipes", "workdir",
 }  # fmt: skip
 NO_TENSORFLOW = (
   *GROUND, "audio", "evaluation.eval_step", "frontend.log_mel_jax", "frontend.mel",

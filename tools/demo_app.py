@@ -9,6 +9,7 @@ network. pip install -e '.[demo]' installs its packages.
 from __future__ import annotations
 
 import argparse
+import html
 import os
 import tempfile
 from pathlib import Path
@@ -107,7 +108,8 @@ def build(tagger: Tagger, name: str) -> gradio.Blocks:
     try:
       waveform = read(file, tagger)
     except UserError as error:
-      raise gradio.Error(str(error), print_exception=False) from error
+      # gradio shows the text as HTML.
+      raise gradio.Error(html.escape(str(error)), print_exception=False) from error
     scores = tagger.tag(waveform, tagger.sample_rate_hz)
     by_label = dict(zip(labels(tagger), scores.tolist(), strict=True))
     return present(tagger, scores), by_label, draw(tagger, waveform, Path(file).name)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from audiotag_jax import command_line
+from audiotag_jax import command_line, names
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 SOME_NOT_TAGGED = 3  # the exit code
@@ -26,7 +26,7 @@ def tag_files(args: argparse.Namespace) -> int:
   # Imported here because these take seconds, which a mistyped flag should not cost.
   from audiotag_jax.inference import Tagger
   from audiotag_jax.inference.tag_files import FileTagger, TagOptions, find_files
-  from audiotag_jax.inference.tag_output import Output
+  from audiotag_jax.inference.tag_output import Output, file_name
 
   found = find_files(args.paths)
   if args.plot and len(found) > 1:
@@ -36,15 +36,15 @@ def tag_files(args: argparse.Namespace) -> int:
 
     timeline.check_ending(Path(args.plot))
   output = Output(args.format, args.output, args.paths, found)
-  remaining = [path for path in found if str(path) not in output.done]
-  num_failed = sum(not output.done.get(str(path), True) for path in found)
+  remaining = [path for path in found if file_name(path) not in output.done]
+  num_failed = sum(not output.done.get(file_name(path), True) for path in found)
   if len(remaining) < len(found):
     num_done = len(found) - len(remaining)
     print(f"{args.output} has {num_done} of {len(found)} files", file=sys.stderr)
   if not remaining:
     return num_failed
-  names = [field.name for field in dataclasses.fields(TagOptions)]
-  options = TagOptions(**{name: getattr(args, name) for name in names})
+  fields = [field.name for field in dataclasses.fields(TagOptions)]
+  options = TagOptions(**{name: getattr(args, name) for name in fields})
   tagger = FileTagger(Tagger.load(args.checkpoint), options)
   with tqdm(remaining, desc="tagging", unit="file", disable=None) as bar:
     for path in bar:
@@ -52,7 +52,8 @@ def tag_files(args: argparse.Namespace) -> int:
       output.add(tagged)
       if tagged.error:
         num_failed += 1
-        tqdm.write(f"{path}: {tagged.error}", file=sys.stderr)
+        line = names.printable(f"{tagged.file}: {tagged.error}")
+        tqdm.write(line, file=sys.stderr)
   output.finish()
   return num_failed
 

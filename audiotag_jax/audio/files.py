@@ -68,8 +68,9 @@ def decode(
     and their rate in Hz.
 
   Raises:
-    AudioError: the file is missing, unreadable or empty, longer than `MAX_CLIP_S`, or
-      its samples are not finite; or the file does not contain the part.
+    AudioError: the file is missing, unreadable or empty, longer than `MAX_CLIP_S`, of
+      a rate that no recording has, or its samples are not finite; or the file does not
+      contain the part.
   """
   if not 0 <= start_s < math.inf:
     raise AudioError(f"has start_s {start_s}, which is not 0 or more")
@@ -118,7 +119,7 @@ def opened(audio: AudioFile) -> Iterator[BinaryIO]:
 
   Raises:
     AudioError: the file cannot be opened or is empty, or the block ends with an error
-      of reading or decoding.
+      of reading or decoding, or for want of memory.
   """
   try:
     with _open(audio) as file:
@@ -135,6 +136,8 @@ def opened(audio: AudioFile) -> Iterator[BinaryIO]:
     raise AudioError(f"cannot be read ({reason})") from error
   except (RuntimeError, ValueError) as error:
     raise AudioError(f"cannot be decoded ({one_line(error)})") from error
+  except MemoryError as error:
+    raise AudioError("cannot be decoded (there is not enough memory)") from error
 
 
 @contextlib.contextmanager
@@ -158,6 +161,13 @@ def open_sound(file: BinaryIO) -> soundfile.SoundFile:
     raise UnknownFormatError(one_line(error.error_string)) from error
 
 
+def check_rate(rate_hz: int) -> None:
+  """Raises `AudioError` for a rate that no recording has."""
+  fault = waveforms.find_rate_fault(rate_hz)
+  if fault:
+    raise AudioError(fault)
+
+
 def _decode_with_libsndfile(
   file: BinaryIO, start_s: float, end_s: float | None
 ) -> tuple[np.ndarray, int]:
@@ -165,10 +175,11 @@ def _decode_with_libsndfile(
     if sound.frames == UNKNOWN_LENGTH:
       raise UnknownFormatError("the header gives no length")
     rate_hz = sound.samplerate
+    check_rate(rate_hz)
     stop = sound.frames
     if end_s is not None:
       stop = round(min(stop, end_s * rate_hz))
-    start = round(start_s * rate_hz)
+    start = round(min(start_s * rate_hz, sound.frames))
     if start_s and start >= sound.frames:
       raise AudioError(
         f"is {sound.frames / rate_hz:.1f} s long and ends before start_s {start_s}"
@@ -254,6 +265,7 @@ def _decode_with_ffmpeg(
     raise ffmpeg_error(cause, f"takes more than {FFMPEG_TIMEOUT_S:.0f} s") from error
   with soundfile.SoundFile(io.BytesIO(done.stdout)) as sound:
     rate_hz = sound.samplerate
+    check_rate(rate_hz)
     if start_s and not sound.frames:
       raise AudioError(f"ends before start_s {start_s}")
     if sound.frames > MAX_CLIP_S * rate_hz:

@@ -37,12 +37,13 @@ class AudioStream:
     """Yields blocks <float32>[samples], full scale at 1, in total at least one sample.
 
     Raises:
-      AudioError: the file is missing, unreadable or empty, or its samples are not
-        finite. Some blocks may come before the error.
+      AudioError: the file is missing, unreadable or empty, of a rate that no recording
+        has, or its samples are not finite. Some blocks may come before the error.
     """
     self.duration_s = 0.0
     with files.opened(self.path) as file, contextlib.ExitStack() as stack:
       rate_hz, blocks = _decode(file, self.path, stack)
+      files.check_rate(rate_hz)
       mono = self._mix(blocks, rate_hz)
       yield from waveforms.resample_blocks(mono, rate_hz, self.sample_rate_hz)
 

@@ -14,6 +14,11 @@ INT16_MAX = 2**15 - 1
 INT16_SCALE = np.float32(2.0**-15)
 # Some files hold 32-bit integers as floats; a larger value is not audio.
 MAX_PEAK = 2.0**32
+# Infrasound is recorded at 100 Hz and more, ultrasound at 10 MHz and less. From 1 Hz a
+# resampler makes 32,000 samples of each, and from 2 GHz its filter takes seconds.
+MIN_RATE_HZ, MAX_RATE_HZ = 100, 10_000_000
+# Samples that the resampler returns at once, 16 MiB.
+RESAMPLED_SAMPLES = 2**22
 
 
 def find_fault(samples: np.ndarray) -> str:
@@ -31,6 +36,16 @@ def find_fault(samples: np.ndarray) -> str:
   return ""
 
 
+def find_rate_fault(sample_rate_hz: float) -> str:
+  """Returns why a rate is invalid, worded to follow "the file"; empty if valid."""
+  if MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ:  # False for NaN
+    return ""
+  return (
+    f"has a rate of {sample_rate_hz:g} Hz, which is not from {MIN_RATE_HZ} to "
+    f"{MAX_RATE_HZ}"
+  )
+
+
 def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.ndarray:
   """Scales a waveform to full scale 1, mixes it to mono and resamples it.
 
@@ -46,11 +61,12 @@ def to_mono(waveform: np.ndarray, sample_rate_hz: float, wanted_hz: int) -> np.n
 
   Raises:
     UserError: the waveform is empty, not finite or of another type or shape, or the
-      rate is not positive.
+      rate is not from `MIN_RATE_HZ` to `MAX_RATE_HZ`.
   """
   waveform = np.asarray(waveform)
-  if not 0 < sample_rate_hz < np.inf:
-    raise UserError(f"a waveform's rate must be above 0 Hz, not {sample_rate_hz}")
+  fault = find_rate_fault(sample_rate_hz)
+  if fault:
+    raise UserError(f"the waveform {fault}")
   if waveform.ndim not in (1, 2) or not waveform.size:
     raise UserError(
       "a waveform must be [samples], [samples, channels] or [channels, samples], not "
@@ -86,18 +102,23 @@ def resample(waveform: np.ndarray, from_hz: float, to_hz: float) -> np.ndarray:
 def resample_blocks(
   blocks: Iterable[np.ndarray], from_hz: float, to_hz: float
 ) -> Iterator[np.ndarray]:
-  """Resamples a waveform as `resample` does, block by block <float32>[samples]."""
+  """Resamples a waveform as `resample` does, block by block <float32>[samples].
+
+  A block returned has about `RESAMPLED_SAMPLES` at most, however low `from_hz` is.
+  """
   if from_hz == to_hz:
     yield from blocks
     return
   stream = soxr.ResampleStream(from_hz, to_hz, 1, quality="HQ")
+  most = max(1, int(RESAMPLED_SAMPLES * from_hz / to_hz))
   num_samples, num_given, total = 0, 0, 0.0
   for block in blocks:
     num_samples += len(block)
     total += float(block.sum())
-    resampled = stream.resample_chunk(block)
-    num_given += len(resampled)
-    yield resampled
+    for start in range(0, len(block), most):
+      resampled = stream.resample_chunk(block[start : start + most])
+      num_given += len(resampled)
+      yield resampled
   rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
   yield rest
   if num_samples and not num_given + len(rest):

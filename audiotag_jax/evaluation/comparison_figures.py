@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator
 
 from audiotag_jax.evaluation.comparison import CURVES, Curve
+from audiotag_jax.names import for_figure
 from audiotag_jax.reporting.figures import (
   ROWS_OF_A_COLUMN,
   WIDTH_IN,
@@ -88,7 +89,7 @@ def dot_plot(
       axes.plot(row, y[part], ls="none", alpha=0.85, **styles[name])
     low, high = _min(shown, axis=0), -_min(-shown, axis=0)
     axes.hlines(y[part], low, high, color="0.75", lw=1, zorder=1)
-    axes.set_yticks(y[part], rows[part], fontsize=7.5)
+    axes.set_yticks(y[part], list(map(for_figure, rows[part])), fontsize=7.5)
     axes.set_ylim(y[part][-1] + 0.8, y[part][0] - 0.8)
     axes.set_xlabel(xlabel)
     axes.tick_params(axis="x", top=True, labeltop=per_column > 30)

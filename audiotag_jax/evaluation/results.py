@@ -13,6 +13,7 @@ from audiotag_jax import files
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import metrics, thresholds
+from audiotag_jax.names import for_spreadsheet
 
 TABLE_COLUMNS = ("mAP", "f1", "f1_macro", "precision", "recall", "accuracy", "lwlrap")
 
@@ -132,8 +133,9 @@ def write_results(
     entry |= tuned_metrics(predictions, val)
 
   def write_per_class(path: Path) -> None:
-    columns = {"label": predictions.classes, **classes}
-    with path.open("w") as file:
+    labels = [for_spreadsheet(str(name)) for name in predictions.classes]
+    columns = {"label": labels, **classes}
+    with path.open("w", encoding="utf-8") as file:
       writer = csv.writer(file)
       writer.writerow([*PER_CLASS_COLUMNS, "threshold"])
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):

@@ -9,11 +9,12 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from audiotag_jax import names
 from audiotag_jax.audio.files import AudioError
 from audiotag_jax.audio.streams import AudioStream
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference.events import Event, find_events
-from audiotag_jax.inference.tag_output import EVENT_FORMATS, Tagged
+from audiotag_jax.inference.tag_output import EVENT_FORMATS, Tagged, file_name
 from audiotag_jax.inference.tagger import Tagger
 
 # Endings of recordings in a folder: libsndfile's, and some that often need ffmpeg.
@@ -89,8 +90,8 @@ class FileTagger:
       self._thresholds = np.full_like(tagger.thresholds, options.threshold)
 
   def tag(self, path: Path, bar: tqdm) -> Tagged:
-    """Tags a file; if it cannot be decoded, returns the reason in place of tags."""
-    stream = AudioStream(path, self._tagger.sample_rate_hz)
+    """Tags a file; if that is impossible, returns the reason in place of tags."""
+    stream, name = AudioStream(path, self._tagger.sample_rate_hz), file_name(path)
     try:
       events: tuple[tuple[str, Event], ...] = ()
       tags: tuple[tuple[str, float], ...] = ()
@@ -105,8 +106,10 @@ class FileTagger:
         picture, read = Path(self._options.plot), lambda: _watched(stream, bar)
         timeline.plot(picture, path.name, read, self._tagger)
     except AudioError as error:
-      return Tagged(str(path), error=f"{error}")
-    return Tagged(str(path), stream.duration_s, tags, events)
+      return Tagged(name, error=names.encodable(str(error)))
+    except MemoryError:
+      return Tagged(name, error="cannot be tagged (there is not enough memory)")
+    return Tagged(name, stream.duration_s, tags, events)
 
   def _tags(self, blocks: Iterator[np.ndarray]) -> tuple[tuple[str, float], ...]:
     options = self._options
@@ -133,12 +136,13 @@ class FileTagger:
       median_s=self._options.median_s,
       min_duration_s=self._options.min_duration_s,
     )
-    names = self._tagger.class_names
-    return tuple((names[event.class_index], event) for event in sorted(events))
+    classes = self._tagger.class_names
+    return tuple((classes[event.class_index], event) for event in sorted(events))
 
 
 def _watched(stream: AudioStream, bar: tqdm) -> Iterator[np.ndarray]:
   """Yields a stream's blocks, and shows the progress."""
   for block in stream:
-    bar.set_postfix_str(f"{stream.duration_s:.0f} s of {stream.path.name}")
+    name = names.printable(stream.path.name)
+    bar.set_postfix_str(f"{stream.duration_s:.0f} s of {name}")
     yield block

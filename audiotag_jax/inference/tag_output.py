@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from audiotag_jax import files
+from audiotag_jax import files, names
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference.events import Event
 
@@ -28,7 +28,7 @@ class Tagged(NamedTuple):
   """The tags or events of a file.
 
   Attributes:
-    file: the file's path, as given or as found in a given folder.
+    file: the file's path, as given or as found in a given folder; see `file_name`.
     duration_s: the file's length.
     tags: names and scores, highest first.
     events: names and events, by start.
@@ -40,6 +40,11 @@ class Tagged(NamedTuple):
   tags: tuple[tuple[str, float], ...] = ()
   events: tuple[tuple[str, Event], ...] = ()
   error: str = ""
+
+
+def file_name(path: Path) -> str:
+  """Returns a file's path as the formats have it, and an earlier run's output."""
+  return names.encodable(str(path))
 
 
 def as_json(tagged: Tagged) -> dict[str, Any]:
@@ -59,9 +64,10 @@ def as_table(tagged: Tagged) -> str:
   """Returns a file's tags for a person; "" for an error, which goes to stderr."""
   if tagged.error:
     return ""
-  lines = [f"{tagged.file} ({tagged.duration_s:.2f} s)"]
+  lines = [f"{names.printable(tagged.file)} ({tagged.duration_s:.2f} s)"]
   lines += [
-    f"  {score:6.3f}  {label.replace('_', ' ')}" for label, score in tagged.tags
+    f"  {score:6.3f}  {names.printable(label.replace('_', ' '))}"
+    for label, score in tagged.tags
   ]
   if not tagged.tags:
     lines.append("  no tag reaches its threshold: --top_k shows the highest")
@@ -69,11 +75,11 @@ def as_table(tagged: Tagged) -> str:
 
 
 def as_csv(tagged: Tagged) -> str:
-  """Returns one row per tag, or one row without a tag."""
+  """Returns one row per tag, or one row without a tag; see `names.for_spreadsheet`."""
   duration_s = "" if tagged.error else f"{tagged.duration_s:.4f}"
   tags = [(label, f"{score:.6f}") for label, score in tagged.tags] or [("", "")]
   rows = [(tagged.file, duration_s, *tag, tagged.error) for tag in tags]
-  return _csv(rows)
+  return _csv(map(names.for_spreadsheet, row) for row in rows)
 
 
 def as_dcase(tagged: Tagged) -> str:
@@ -93,7 +99,7 @@ def as_dcase(tagged: Tagged) -> str:
 def as_audacity(tagged: Tagged) -> str:
   """Returns a label track, as Audacity imports it."""
   return "".join(
-    f"{event.start_s:.6f}\t{_end_s(event, tagged):.6f}\t{label}\n"
+    f"{event.start_s:.6f}\t{_end_s(event, tagged):.6f}\t{names.printable(label)}\n"
     for label, event in tagged.events
   )
 
@@ -103,7 +109,7 @@ def _end_s(event: Event, tagged: Tagged) -> float:
   return min(event.end_s, tagged.duration_s)
 
 
-def _csv(rows: Iterable[tuple[str, ...]], delimiter: str = ",") -> str:
+def _csv(rows: Iterable[Iterable[str]], delimiter: str = ",") -> str:
   text = io.StringIO()
   csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
   return text.getvalue()
@@ -131,7 +137,7 @@ def read_done(output: Path, file_format: str) -> dict[str, bool]:
   finished = data[: data.rfind(b"\n") + 1]
   try:
     done = _parse(finished.decode(), file_format) if data else {}
-  except (ValueError, KeyError, TypeError, csv.Error) as error:
+  except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
     raise UserError(
       f"{output} exists and is not in --format={file_format}: give another --output"
     ) from error
@@ -151,7 +157,8 @@ def _parse(text: str, file_format: str) -> dict[str, bool]:
   reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
   if tuple(reader.fieldnames or ()) != fields:
     raise ValueError("another header")
-  return {row[fields[0]]: not row.get("error") for row in reader}
+  restore = names.from_spreadsheet if file_format == "csv" else str
+  return {restore(row[fields[0]]): not row.get("error") for row in reader}
 
 
 class Output:
@@ -189,7 +196,8 @@ class Output:
       self._path.parent.mkdir(parents=True, exist_ok=True)
       self.done = read_done(self._path, self._format)
     if self._is_folder:
-      self.done = {str(x): True for x in found if self._track(str(x)).exists()}
+      given = map(file_name, found)
+      self.done = {file: True for file in given if self._track(file).exists()}
     is_new = not (self._path and self._path.exists() and self._path.stat().st_size)
     if is_new and self._format in HEADERS:
       self._write(HEADERS[self._format])

@@ -13,6 +13,7 @@ from audiotag_jax.audio.waveforms import windows
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import log_mel_jax, mel
 from audiotag_jax.inference.tagger import Tagger
+from audiotag_jax.names import for_figure
 
 # Largest number of columns in a picture.
 MAX_COLUMNS = 2048
@@ -168,7 +169,7 @@ def draw(
   bands = np.linspace(0, params.num_mels - 1, 5).round().astype(int)
   top.set_yticks(bands, [_hertz(_centre_hz(params, band)) for band in bands])
   top.set_ylabel("mel band, centre in Hz")
-  top.set_title(title, parse_math=False)
+  top.set_title(for_figure(title), parse_math=False)
   image = bottom.imshow(
     activity.values[:, shown].T,
     aspect="auto",
@@ -179,7 +180,7 @@ def draw(
     cmap="viridis",
   )
   figure.colorbar(image, ax=bottom, label="score", pad=0.01)
-  names = [class_names[i].replace("_", " ") for i in shown]
+  names = [for_figure(class_names[i].replace("_", " ")) for i in shown]
   bottom.set_yticks(range(len(shown)), names, parse_math=False)
   bottom.set_xlabel("seconds")
   bottom.set_xlim(0, duration_s)

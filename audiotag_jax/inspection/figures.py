@@ -10,6 +10,7 @@ from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.inspection import findings
 from audiotag_jax.inspection.measure import Inspection
 from audiotag_jax.inspection.summary import co_occurrence
+from audiotag_jax.names import for_figure
 from audiotag_jax.reporting import figures
 
 NUM_HEAT_MAP_CLASSES = 40
@@ -45,7 +46,7 @@ def class_counts_figure(
     # The axis is linear from 0 to 1, so that 0 has a place.
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_yticks(y, classes[part], fontsize=7.5)
+    axes.set_yticks(y, list(map(for_figure, classes[part])), fontsize=7.5)
     axes.set_ylim(y[-1] + 0.8, y[0] - 0.8)
     axes.set_xlabel("clips")
     axes.tick_params(axis="x", top=True, labeltop=per_column > 30)

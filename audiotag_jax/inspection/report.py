@@ -12,6 +12,7 @@ from audiotag_jax.inspection import contact_sheet, findings, measure, sections
 from audiotag_jax.inspection.findings import Duplicates
 from audiotag_jax.inspection.measure import Inspection
 from audiotag_jax.inspection.summary import summarize
+from audiotag_jax.names import for_spreadsheet
 from audiotag_jax.reporting import page
 
 DUPLICATES_HEADER = (
@@ -100,5 +101,7 @@ def duplicate_rows(
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
   text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows([header, *rows])
+  writer = csv.writer(text, lineterminator="\n")
+  for row in (header, *rows):
+    writer.writerow([for_spreadsheet(str(cell)) for cell in row])
   files.write_text(path, text.getvalue())

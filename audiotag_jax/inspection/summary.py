@@ -10,6 +10,7 @@ import numpy as np
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.inspection.findings import Duplicates, find_suspicious
 from audiotag_jax.inspection.measure import MEASURE_NAMES, Inspection, class_counts
+from audiotag_jax.names import printable
 
 # Fewest clips of a pair whose lift is shown; the lift of a rarer pair says little.
 LEAST_PAIR_CLIPS = 5
@@ -203,5 +204,5 @@ def describe(summary: dict[str, Any]) -> str:
   for finding in summary["look_at"]:
     more = ", …" if finding["count"] > len(finding["names"]) else ""
     lines.append(f"  {finding['count']:<6} {finding['what']}")
-    lines.append(f"         {', '.join(finding['names'])}{more}")
+    lines.append(f"         {printable(', '.join(finding['names']))}{more}")
   return "\n".join(lines)

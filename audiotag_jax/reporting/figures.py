@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from audiotag_jax.names import for_figure
+
 # Okabe & Ito's colours (2008), which colour-blind people can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -21,13 +23,15 @@ ROWS_OF_A_COLUMN = 60
 
 Styles = Mapping[str, Mapping[str, Any]]
 
-# Text stays text, a name with a dollar sign does not become a formula, and the salt
-# makes the same figure the same file.
+# A name with dollar signs does not become a formula, in any figure.
+PLAIN_TEXT = {"text.parse_math": False, "text.usetex": False}
+plain_text = matplotlib.rc_context(PLAIN_TEXT)
+# Text stays text, and the salt makes the same figure the same file.
 drawn = matplotlib.rc_context(
   {
+    **PLAIN_TEXT,
     "svg.fonttype": "none",
     "svg.hashsalt": "audiotag_jax",
-    "text.parse_math": False,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -64,8 +68,9 @@ def co_occurrence(classes: Sequence[str], share: np.ndarray) -> str:
   colors = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
   image = axes.imshow(share, cmap=colors, vmin=0, vmax=1, interpolation="none")
   ticks = np.arange(len(classes))
-  axes.set_xticks(ticks, classes, rotation=90, fontsize=7)
-  axes.set_yticks(ticks, classes, fontsize=7)
+  labels = list(map(for_figure, classes))
+  axes.set_xticks(ticks, labels, rotation=90, fontsize=7)
+  axes.set_yticks(ticks, labels, fontsize=7)
   axes.grid(visible=False)
   axes.set(
     title="Labels that come together",
@@ -80,11 +85,12 @@ def add_legend(
   figure: Figure, styles: Styles, names: Mapping[str, object], title: str = ""
 ) -> None:
   """Puts the legend of the runs above the figure, under a title if it has one."""
+  labels = list(map(for_figure, names))
   # About 5 points a letter, and 45 for the line before it.
-  width_points = 45 + 5 * max(map(len, names))
+  width_points = 45 + 5 * max(map(len, labels))
   figure.legend(
     [Line2D([], [], lw=1.5, **styles[name]) for name in names],
-    list(names),
+    labels,
     loc="outside upper left",
     ncols=max(1, int(72 * figure.get_figwidth() / width_points)),
     title=title,

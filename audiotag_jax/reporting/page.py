@@ -176,7 +176,12 @@ def _html_row(tag: str, row: Sequence[str | Cell], text_columns: int) -> str:
 def _inline_svg(figure: Figure) -> str:
   """Returns the figure's svg element, with ids unlike those of other figures."""
   svg = figure.svg[figure.svg.index("<svg") :].strip()
-  svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{figure.name}-", svg)
+  # Inside tags alone, because a name in the text may look like an attribute.
+  svg = re.sub(
+    r"<[^>]*>",
+    lambda tag: re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{figure.name}-", tag[0]),
+    svg,
+  )
   label = html.escape(figure.title)
   return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
@@ -210,5 +215,12 @@ def _markdown_cell(cell: str | Cell) -> str:
 
 
 def _plain(text: str) -> str:
-  """Escapes the characters of a text that Markdown would interpret."""
-  return re.sub(r"([\\|<>*`])", r"\\\1", text)
+  """Escapes the characters of a text that Markdown would interpret.
+
+  A dollar sign begins a formula on GitHub. A bracket alone, and an underscore inside a
+  word, mean nothing. A new line would end a table's row.
+  """
+  text = re.sub(
+    r"([\\|<>*`$~]|\](?=[(\[:])|&(?=#?\w+;)|(?<!\w)_|_(?!\w))", r"\\\1", text
+  )
+  return re.sub(r"\s*[\r\n]\s*", " ", text)

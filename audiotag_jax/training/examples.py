@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from audiotag_jax.data.clips import ClipIndex, read_waveform
 from audiotag_jax.evaluation import results
 from audiotag_jax.frontend import log_mel_tf, mel
+from audiotag_jax.names import for_figure
+from audiotag_jax.reporting.figures import plain_text
 from audiotag_jax.training.tensorboard import RunWriter
 
 NUM_EXAMPLES = 4
@@ -52,6 +54,7 @@ def _chosen(clips: ClipIndex) -> list[int]:
   return np.unique(spread.round().astype(int)).tolist()
 
 
+@plain_text
 def _picture(
   clips: ClipIndex,
   clip: int,
@@ -75,14 +78,19 @@ def _picture(
     vmin=log_mel.max() - 80,
     extent=(0, duration_s, 0, params.num_mels),
   )
-  left.set(title=f"{clips.fname[clip]}: log-mel", xlabel="s", ylabel="mel band")
+  left.set(
+    title=f"{for_figure(clips.fname[clip])}: log-mel", xlabel="s", ylabel="mel band"
+  )
 
   labels = clips.labels[[clip]].toarray()[0].astype(bool)
   order = np.lexsort((-scores, ~labels))
   order = order[: max(NUM_BARS, labels.sum())]
   order = order[np.argsort(-scores[order])]
   colors = np.where(labels[order], "tab:green", "tab:gray")
-  right.barh([clips.classes[c] for c in order], scores[order], color=colors)
+  # By position, because names that differ may look the same when they are cut.
+  bars = np.arange(len(order))
+  right.barh(bars, scores[order], color=colors)
+  right.set_yticks(bars, [for_figure(clips.classes[c]) for c in order])
   right.set(title="score (green: labelled)", xlim=(0, 1))
   right.invert_yaxis()
 

@@ -147,6 +147,13 @@ def test_a_header_that_promises_more_gives_what_there_is(folder, promised):
   np.testing.assert_allclose(audio_files.decode(path)[0][:, 0], samples / 2**15)
 
 
+def test_a_part_that_starts_beyond_all_numbers_is_refused(folder):
+  path = folder / "tone.wav"
+  soundfile.write(path, sine(440, 16_000), 16_000)
+  with pytest.raises(audio_files.AudioError, match=r"1\.0 s long and ends before"):
+    audio_files.decode(path, 1e308)
+
+
 def zipped(path):
   """Packs a file into an archive beside it; returns the archive's member."""
   archive = path.with_name(f"{path.name}.zip")
@@ -205,6 +212,14 @@ def write_cut_flac(path):
     (
       lambda path: path.write_bytes(wav_header(4_000, channels=2_000) + bytes(4_000)),
       UNKNOWN.format("Too many channels specified"),
+    ),
+    (
+      lambda path: path.write_bytes(wav_header(2**21, rate_hz=1) + bytes(2**21)),
+      "has a rate of 1 Hz, which is not from 100 to 10000000",
+    ),
+    (
+      lambda path: path.write_bytes(wav_header(8, rate_hz=2**31 - 1) + bytes(8)),
+      "has a rate of 2.14748e+09 Hz, which is not from 100 to 10000000",
     ),
     (write_cut_flac, "cannot be decoded (Error : flac decoder lost sync)"),
     (lambda path: soundfile.write(path, np.zeros(0), 16_000), "has no samples"),

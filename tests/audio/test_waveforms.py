@@ -43,6 +43,15 @@ def test_resamples_by_soxr():
   )
 
 
+def test_a_block_resampled_from_the_lowest_rate_comes_in_small_parts():
+  block = np.random.default_rng(0).uniform(-0.5, 0.5, 2**15).astype(np.float32)
+  parts = list(waveforms.resample_blocks([block], waveforms.MIN_RATE_HZ, 32_000))
+  assert sum(map(len, parts)) == len(block) * 320
+  assert max(map(len, parts)) < 1.1 * waveforms.RESAMPLED_SAMPLES
+  whole = waveforms.resample(block, waveforms.MIN_RATE_HZ, 32_000)
+  np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
 def test_a_sample_stays_a_sample():
   assert waveforms.to_mono(np.array([0.25]), 192_000, 8_000).tolist() == [0.25]
 
@@ -55,8 +64,10 @@ def test_a_sample_stays_a_sample():
     (np.zeros(4, np.int64), 8_000, "float, int16, int32, uint8, not int64"),
     (np.array([0.0, np.nan, np.inf]), 8_000, "has 2 samples that are not finite"),
     (np.array([0.0, 1e20]), 8_000, "as large as 1e[+]20, where full scale is 1"),
-    (np.zeros(4), 0, "above 0 Hz, not 0"),
-    (np.zeros(4), np.nan, "above 0 Hz, not nan"),
+    (np.zeros(4), 0, "rate of 0 Hz, which is not from 100 to 10000000"),
+    (np.zeros(4), np.nan, "rate of nan Hz"),
+    (np.zeros(4), 1e-3, "rate of 0.001 Hz"),
+    (np.zeros(4), 2**31 - 1, r"rate of 2.14748e[+]09 Hz"),
   ],
 )
 def test_refuses_anything_but_a_waveform_in_one_line(waveform, rate_hz, reason):

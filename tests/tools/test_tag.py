@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,28 @@ def test_jsonl_has_a_line_a_file(run, folder, model):
   np.testing.assert_allclose(
     [tag["score"] for tag in row["tags"]], -np.sort(-scores), atol=2e-5
   )
+
+
+def test_a_file_that_asks_for_too_much_memory_does_not_end_the_folder(
+  run, folder, monkeypatch
+):
+  tags = FileTagger._tags
+
+  def greedy(self, blocks):
+    found = tags(self, blocks)
+    if len(found) and folder.joinpath("b.wav").exists():
+      folder.joinpath("b.wav").unlink()  # the first file
+      raise MemoryError
+    return found
+
+  monkeypatch.setattr(FileTagger, "_tags", greedy)
+  soundfile.write(folder / "slow.wav", np.ones(2**16), 1)
+  code, out, _ = run(folder, "--format=jsonl")
+  assert code == 3
+  errors = {Path(row["file"]).name: row.get("error") for row in jsonl(out)}
+  assert errors["b.wav"] == "cannot be tagged (there is not enough memory)"
+  assert errors["slow.wav"] == "has a rate of 1 Hz, which is not from 100 to 10000000"
+  assert errors["a.FLAC"] is None
 
 
 def test_every_file_tagged_is_exit_code_0(run, folder):
