@@ -19,7 +19,6 @@ if TYPE_CHECKING:
   from audiotag_jax.data.clips import ClipIndex
 
 NUM_WORKERS = 2
-NUM_RECORDS = 600
 INDEX_CLASSES = 527
 BATCH_SIZE = 64
 
@@ -186,7 +185,7 @@ def benchmark_cached_log_mels(folder: Path) -> None:
   clips = train_clips(config)
   config.train.num_steps = max(2, 60 * len(clips) // BATCH_SIZE)
   shape = input_pipeline.inputs_shape(config)
-  rows = np.random.default_rng(0).normal(-40, 15, (NUM_RECORDS, *shape))
+  rows = np.random.default_rng(0).normal(-40, 15, (len(clips), *shape))
   rows = rows.astype(np.float16)
   paths = [str(folder / f"{i}.tfrecord") for i in range(4)]
   for i, path in enumerate(paths):
