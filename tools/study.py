@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from audiotag_jax import command_line, config_checks, recipes
+from audiotag_jax import command_line, config_checks, json_files, recipes
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError, exit_on_user_error
 
@@ -168,7 +168,8 @@ def check(run: PlannedRun, made_before: Path | None = None) -> None:
     )
   path = run.workdir / workdir_lib.CONFIG
   if path.exists():
-    old, new = json.loads(path.read_text()), json.loads(config.to_json())
+    restore = "restore it from a copy, or give another --workdir"
+    old, new = json_files.read(path, restore), json.loads(config.to_json())
     changes = recipes.changed_keys(old, new)
     if changes:
       raise UserError(

@@ -24,7 +24,7 @@ ROWS_OF_A_COLUMN = 60
 Styles = Mapping[str, Mapping[str, Any]]
 
 # A name with dollar signs does not become a formula, in any figure.
-PLAIN_TEXT = {"text.parse_math": False, "text.usetex": False}
+PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 plain_text = matplotlib.rc_context(PLAIN_TEXT)
 # Text stays text, and the salt makes the same figure the same file.
 drawn = matplotlib.rc_context(

@@ -16,7 +16,14 @@ import tensorflow as tf
 from absl import logging
 from clu import parameter_overview
 
-from audiotag_jax import checkpoint, files, model_directory, parallel, recipes
+from audiotag_jax import (
+  checkpoint,
+  files,
+  json_files,
+  model_directory,
+  parallel,
+  recipes,
+)
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.data import input_pipeline
 from audiotag_jax.data.clips import ClipIndex
@@ -115,7 +122,8 @@ def _check_unchanged(path: Path, new: Any) -> None:
   """Raises `UserError` if a workdir was made with another config or data set."""
   if not path.exists():
     return
-  old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
+  restore = "restore it from a copy, or give another --workdir"
+  old, new = json_files.read(path, restore), json.loads(json.dumps(new))
   changes = recipes.changed_keys(old, new)
   if changes:
     raise UserError(
