@@ -84,6 +84,16 @@ NOT_NEGATIVE = (
   "train.weight_decay",
 )
 
+# Least and largest values of the front-end. The rates are those of recordings; see
+# `audio.waveforms`. The others bound the memory that a model.json can ask for.
+FRONT_END_RANGES = {
+  "sample_rate_hz": (100, 10_000_000),
+  "window_samples": (1, 2**16),
+  "fft_samples": (2, 2**16),
+  "hop_samples": (1, 2**16),
+  "num_mels": (1, 2**10),
+}
+
 # Keys of at least 0 and less than 1.
 SHARES = (
   "crnn.conv_dropout",
@@ -114,7 +124,7 @@ MAX_SEED = 2**32 - 1
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises `UserError`, in one line, if a value of the config is invalid."""
   flat = flatten(config.to_dict())
-  _validate_types(flat)
+  validate_types(config)
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       raise UserError(f"config.{key} is {flat[key]!r}: choose from {choices}")
@@ -148,8 +158,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
   _validate_data(config)
 
 
-def _validate_types(flat: Mapping[str, Any]) -> None:
-  """Checks that all keys are there, and that numbers are as the base's."""
+def validate_types(config: ml_collections.ConfigDict) -> None:
+  """Checks that all keys are there, and that numbers are as the base's.
+
+  Raises:
+    UserError: a key is missing, or its value is of another type.
+  """
+  flat = flatten(config.to_dict())
   for key, default in flatten(config_lib.get_config().to_dict()).items():
     if key not in flat:
       raise UserError(
@@ -270,15 +285,34 @@ def _validate_finetune(config: ml_collections.ConfigDict) -> None:
 
 
 def _validate_frontend(frontend: ml_collections.ConfigDict) -> None:
-  if frontend.window_samples > frontend.fft_samples:
+  try:
+    validate_front_end(frontend)
+  except UserError as error:
+    raise UserError(f"config.frontend.{error}") from error
+
+
+def validate_front_end(front_end: Mapping[str, Any]) -> None:
+  """Raises `UserError` unless a config's or a model.json's front-end is possible."""
+  for key, (low, high) in FRONT_END_RANGES.items():
+    value: Any = front_end.get(key)
+    if not _is_whole(value) or not low <= value <= high:
+      raise UserError(
+        f"{key} is {value!r}: it must be a whole number from {low} to {high}"
+      )
+  unknown = sorted(set(front_end) - {*FRONT_END_RANGES, "f_min_hz", "f_max_hz"})
+  if unknown:
+    raise UserError(f"{unknown[0]} is unknown: leave it out")
+  if front_end["window_samples"] > front_end["fft_samples"]:
     raise UserError(
-      f"config.frontend.window_samples {frontend.window_samples} is more than "
-      f"fft_samples {frontend.fft_samples}: enlarge fft_samples"
+      f"window_samples {front_end['window_samples']} is more than fft_samples "
+      f"{front_end['fft_samples']}: enlarge fft_samples"
     )
-  nyquist_hz = frontend.sample_rate_hz / 2
-  if not 0 <= frontend.f_min_hz < frontend.f_max_hz <= nyquist_hz:
+  f_min_hz: Any = front_end.get("f_min_hz")
+  f_max_hz: Any = front_end.get("f_max_hz")
+  nyquist_hz = front_end["sample_rate_hz"] / 2
+  are_numbers = _is_number(f_min_hz) and _is_number(f_max_hz)
+  if not are_numbers or not 0 <= f_min_hz < f_max_hz <= nyquist_hz:
     raise UserError(
-      f"config.frontend: f_min_hz {frontend.f_min_hz} and f_max_hz "
-      f"{frontend.f_max_hz} must be in order and at most half of sample_rate_hz, "
-      f"{nyquist_hz}"
+      f"f_min_hz {f_min_hz} and f_max_hz {f_max_hz} must be in order and at most half "
+      f"of sample_rate_hz, {nyquist_hz}"
     )

@@ -4,7 +4,8 @@ A model directory holds `model.json` and `checkpoints/0`, which orbax writes.
 """
 
 import dataclasses
-import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,35 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from audiotag_jax import files
+from audiotag_jax import checkpoint, config_checks, files, json_files
 from audiotag_jax.errors import UserError
 from audiotag_jax.workdir import DESCRIPTION
 
 WEIGHTS = "checkpoints/0"
+# Largest weights that are read, a dozen times those of PANNs' largest network.
+MAX_WEIGHTS_BYTES = 2**32
+REMEDY = "convert or evaluate the model again"
+_SCORE = json_files.number(0, 1)
+_SIZE = json_files.whole(0, 2**16)
+_FIELD = json_files.either(
+  json_files.SWITCH,
+  json_files.TEXT,
+  _SIZE,
+  _SCORE,
+  json_files.list_of(_SIZE, range(65)),
+)
+_NAMES = json_files.list_of(json_files.TEXT, range(1, 2**20))
+KINDS = {
+  "architecture": json_files.choice(*config_checks.CHOICES["model.name"]),
+  "fields": json_files.object_of(_FIELD),
+  "front_end": json_files.object_of(json_files.number(0, math.inf)),
+  "class_names": _NAMES,
+  "source": json_files.OBJECT,
+  "thresholds": json_files.optional(json_files.OBJECT),
+  "normalize": json_files.optional(
+    json_files.choice(*config_checks.CHOICES["data.normalize"])
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +86,11 @@ def save_model(
     overwrite: whether to replace an existing model directory.
 
   Raises:
-    UserError: `directory` exists and may not be overwritten.
+    UserError: `directory` exists and may not be overwritten, or the description is
+      invalid.
   """
+  fields = dataclasses.asdict(description)
+  check_description(fields, directory / DESCRIPTION)
   files.check_output(directory, overwrite)
   if directory.exists() and not (directory / DESCRIPTION).exists():
     raise UserError(f"{directory} is not a model directory, and is not overwritten")
@@ -73,7 +101,6 @@ def save_model(
     handler = _frugal_handler(alone)
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
       checkpointer.save(new / WEIGHTS, variables)
-    fields = dataclasses.asdict(description)
     files.write_json(new / DESCRIPTION, fields, ensure_ascii=False)
 
 
@@ -107,26 +134,87 @@ def read_description(directory: Path) -> ModelDescription:
       f"{directory} has no {DESCRIPTION}: give a model directory, such as "
       "tools/convert_panns.py writes"
     )
+  description = json_files.read(path, REMEDY)
+  check_description(description, path)
+  return ModelDescription(**description)
+
+
+def check_description(description: dict[str, Any], place: Path) -> None:
+  """Raises `UserError` unless a model.json describes a model.
+
+  Each field has its type and range, and the fields agree: the thresholds with the
+  classes, and the front-end's values with each other. `models.create` compares them
+  with the module and the weights.
+
+  Args:
+    description: the fields of `ModelDescription`, in the types of JSON.
+    place: the file, which an error names.
+  """
+  what = f"{place} does not describe a model:"
+  json_files.check(description, KINDS, what, REMEDY, others=False)
+  names = description["class_names"]
+  if len(set(names)) < len(names):
+    raise UserError(f"{what} class_names has a name twice: {REMEDY}")
+  thresholds = description.get("thresholds")
+  if thresholds is not None:
+    per_class = json_files.list_of(_SCORE, [len(names)])
+    per_class = dataclasses.replace(
+      per_class, name=f"a list of {_SCORE.name} for each of the {len(names)} classes"
+    )
+    kinds = {
+      "global": json_files.optional(_SCORE),
+      "per_class": json_files.optional(per_class),
+    }
+    json_files.check(thresholds, kinds, f"{what} thresholds", REMEDY, others=False)
   try:
-    return ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
-  except (TypeError, ValueError) as error:
-    raise UserError(f"{path} does not describe a model: {error}") from error
+    config_checks.validate_front_end(description["front_end"])
+  except UserError as error:
+    raise UserError(f"{what} front_end: {error}; {REMEDY}") from error
 
 
-def load_model(directory: Path) -> tuple[ModelDescription, dict[str, Any]]:
+def load_model(
+  directory: Path, expect: Callable[[ModelDescription], Any] | None = None
+) -> tuple[ModelDescription, dict[str, Any]]:
   """Reads a model directory; see `save_model`.
+
+  Args:
+    directory: the folder to read.
+    expect: returns the `params` and `batch_stats` that a description asks for, as a
+      tree whose leaves have a shape. They are compared before memory is asked for.
 
   Returns:
     The description, and the variables as numpy arrays.
 
   Raises:
-    UserError: `directory` is not a model directory.
+    UserError: `directory` is not a model directory, its weights are damaged or have
+      more than `MAX_WEIGHTS_BYTES`, or they are not those of the description.
   """
   description = read_description(directory)
   path = (directory / WEIGHTS).absolute()
   if not path.exists():
-    raise UserError(f"{directory} has no {WEIGHTS}: convert the model again")
-  with ocp.StandardCheckpointer() as checkpointer:
-    saved = checkpointer.metadata(path).item_metadata.tree
-    like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
-    return description, checkpointer.restore(path, like)
+    raise UserError(f"{directory} has no {WEIGHTS}: {REMEDY}")
+  expected = expect(description) if expect else None
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      saved = checkpointer.metadata(path).item_metadata.tree
+      num_bytes = sum(_num_bytes(leaf) for leaf in jax.tree.leaves(saved))
+      if num_bytes > MAX_WEIGHTS_BYTES:
+        raise UserError(
+          f"{path} holds {num_bytes} bytes of weights, more than {MAX_WEIGHTS_BYTES}: "
+          f"{REMEDY}"
+        )
+      if expected is not None:
+        given = {key: saved.get(key, {}) for key in expected}
+        checkpoint.check_same_shapes(given, expected, str(directory))
+      like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
+      return description, checkpointer.restore(path, like)
+  except (UserError, MemoryError):
+    raise
+  except Exception as error:  # orbax and tensorstore may raise anything.
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    raise UserError(f"{path} cannot be read ({reason}): {REMEDY}") from error
+
+
+def _num_bytes(leaf: Any) -> int:
+  """Returns the size of an array that metadata describe; such a shape may be forged."""
+  return math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize

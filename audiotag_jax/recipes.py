@@ -27,6 +27,7 @@ from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
+from audiotag_jax import json_files
 from audiotag_jax.errors import UserError
 
 # Parsers of overrides by the type of the key, and what they expect.
@@ -258,7 +259,8 @@ def check_unchanged(path: Path, new: Any) -> None:
   """
   if not path.exists():
     return
-  old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
+  restore = "restore it from a copy, or give another --workdir"
+  old, new = json_files.read(path, restore), json.loads(json.dumps(new))
   if changes := changed_keys(old, new):
     raise UserError(
       f"{path.parent} was made with another {path.stem}: {'; '.join(changes)}. "

@@ -25,8 +25,9 @@ MAY_IMPORT = {
 }
 # Modules on the ground, which import no room.
 GROUND = {
-  "checkpoint", "command_line", "config", "errors", "files", "logs", "model_directory",
-  "config_checks", "names", "panns", "parallel", "recipes", "workdir",
+  "checkpoint", "command_line", "config", "errors", "files", "json_files", "logs",
+  "model_directory", "config_checks", "names", "panns", "parallel", "recipes",
+  "workdir",
 }  # fmt: skip
 NO_TENSORFLOW = (
   *GROUND, "audio", "evaluation.eval_step", "frontend.log_mel_jax", "frontend.mel",

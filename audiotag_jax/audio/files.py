@@ -153,10 +153,28 @@ def _open(audio: AudioFile) -> Iterator[BinaryIO]:
     yield file
 
 
+class _Seekable:
+  """A file for libsndfile, which seeks to where a damaged header points.
+
+  An exception in its callback would print a traceback, and decoding would continue.
+  """
+
+  def __init__(self, file: BinaryIO):
+    self._file = file
+    self.read, self.tell = file.read, file.tell
+    self.readinto = file.readinto  # type: ignore[attr-defined]
+
+  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    """Moves to a place, or stays if a file cannot have it, as C's fseek does."""
+    with contextlib.suppress(OSError, ValueError, OverflowError):
+      return self._file.seek(offset, whence)
+    return -1
+
+
 def open_sound(file: BinaryIO) -> soundfile.SoundFile:
   """Opens a file in libsndfile; raises `UnknownFormatError` if libsndfile refuses."""
   try:
-    return soundfile.SoundFile(file)
+    return soundfile.SoundFile(_Seekable(file))
   except soundfile.LibsndfileError as error:
     raise UnknownFormatError(one_line(error.error_string)) from error
 

@@ -87,7 +87,8 @@ def _values(predictions: Predictions, threshold: float | np.ndarray) -> dict:
 def clips_differ(runs: Sequence[FinishedRun], split: str) -> bool:
   """Returns whether runs that record a split's clips disagree about them."""
   datasets = [run.read_json(workdir_lib.DATASET) for run in runs]
-  return len({d["splits"][split]["sha256"] for d in datasets if d}) > 1
+  splits = [d["splits"].get(split, {}) for d in datasets if d]
+  return len({clips.get("sha256") for clips in splits}) > 1
 
 
 def chance(runs: Sequence[FinishedRun]) -> dict[str, float] | None:
@@ -343,7 +344,7 @@ def robustness(runs: Sequence[FinishedRun]) -> tuple[list[str], dict[str, np.nda
     The conditions, the first being "clean", and each run's mAP <float64>[conditions],
     NaN where it is missing.
   """
-  results = {run.name: run.read_json(workdir_lib.ROBUSTNESS) for run in runs}
+  results = {run.name: run.read_robustness() for run in runs}
   results = {name: result for name, result in results.items() if result}
   conditions = list(dict.fromkeys(itertools.chain(*results.values())))
   return conditions, {

@@ -2,7 +2,11 @@
 
 import csv
 import dataclasses
+import io
 import math
+import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,21 @@ TUNED_METRICS = (
 )
 # Arrays in predictions.npz.
 STORED = ("fname", "scores", "labels", "classes", "duration_s")
+# Largest array that is read: the scores of 2 million clips of 200 classes.
+MAX_ARRAY_BYTES = 2**31
+# Errors of a damaged zip archive or array's header, besides ValueError.
+DAMAGED = (
+  EOFError,
+  IndexError,
+  KeyError,
+  MemoryError,
+  RecursionError,
+  SyntaxError,
+  TypeError,
+  struct.error,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 PER_CLASS_COLUMNS = ("label", "support", "AP", "auc", "precision", "recall", "f1")
 
 
@@ -170,15 +189,78 @@ def _write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def load_predictions(path: Path) -> Predictions:
-  """Loads a predictions.npz; raises `UserError` if it lacks an array."""
-  with np.load(path, allow_pickle=False) as arrays:
-    missing = [name for name in STORED if name not in arrays]
-    if missing:
-      raise UserError(
-        f"{path} has no {', '.join(missing)}, because an older version wrote it: "
-        "evaluate the run again, with --mode=evaluate"
+  """Loads a predictions.npz.
+
+  Raises:
+    UserError: the file is damaged, or lacks an array, or its arrays do not fit
+      together.
+  """
+  again = "evaluate the run again, with --mode=evaluate"
+  try:
+    with zipfile.ZipFile(path) as file:
+      found = {info.filename.removesuffix(".npy"): info for info in file.infolist()}
+      missing = [name for name in STORED if name not in found]
+      if missing:
+        raise UserError(
+          f"{path} has no {', '.join(missing)}, because an older version wrote it: "
+          f"{again}"
+        )
+      arrays: dict[str, Any] = {name: _read_array(file, found[name]) for name in STORED}
+    predictions = Predictions(**arrays)
+    _check_predictions(predictions)
+  except (OSError, RuntimeError, ValueError, *DAMAGED) as error:
+    reason = error.strerror if isinstance(error, OSError) else None
+    reason = reason or str(error) or type(error).__name__
+    raise UserError(f"{path} cannot be read ({reason}): {again}") from error
+  return predictions
+
+
+def _read_array(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+  """Reads an array of an .npz file, in at most twice its bytes of memory.
+
+  `np.load` would ask for the memory of any shape that a header states.
+
+  Raises:
+    ValueError: the array has more than `MAX_ARRAY_BYTES`, or objects, or its shape is
+      not that of its bytes.
+  """
+  if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    raise ValueError(f"{info.filename} is not compressed by deflate")
+  if info.file_size > MAX_ARRAY_BYTES:
+    raise ValueError(f"{info.filename} declares {info.file_size} bytes")
+  data = file.read(info)
+  header = io.BytesIO(data)
+  read_header = np.lib.format.read_array_header_1_0
+  if np.lib.format.read_magic(header) != (1, 0):
+    read_header = np.lib.format.read_array_header_2_0
+  shape, is_fortran, dtype = read_header(header)
+  num_bytes = len(data) - header.tell()
+  if dtype.hasobject or math.prod(shape) * dtype.itemsize != num_bytes:
+    raise ValueError(f"{info.filename} has {num_bytes} bytes for {dtype}{list(shape)}")
+  values = np.frombuffer(data, dtype, offset=header.tell())
+  return values.reshape(shape, order="F" if is_fortran else "C").copy()
+
+
+def _check_predictions(predictions: Predictions) -> None:
+  """Raises `ValueError` unless the arrays are those of `Predictions`."""
+  num_clips, num_classes = len(predictions.fname), len(predictions.classes)
+  for name, kinds, shape in (
+    ("fname", "U", (num_clips,)),
+    ("classes", "U", (num_classes,)),
+    ("duration_s", "f", (num_clips,)),
+    ("scores", "f", (num_clips, num_classes)),
+    ("labels", "u", (num_clips, num_classes)),
+  ):
+    array = getattr(predictions, name)
+    if array.dtype.kind not in kinds or array.shape != shape or not array.size:
+      raise ValueError(
+        f"{name} is {array.dtype}{list(array.shape)}, beside {num_clips} clips and "
+        f"{num_classes} classes"
       )
-    return Predictions(**{name: arrays[name] for name in STORED})
+  for name, most in (("scores", 1), ("labels", 1), ("duration_s", math.inf)):
+    array = getattr(predictions, name)
+    if not ((array >= 0) & (array <= most) & np.isfinite(array)).all():
+      raise ValueError(f"{name} has values that are not from 0 to {most}")
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,47 @@ import ml_collections
 import numpy as np
 
 from audiotag_jax import config as config_lib
-from audiotag_jax import model_directory, parallel
+from audiotag_jax import config_checks, json_files, parallel
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import learning_curves, thresholds
 from audiotag_jax.evaluation.results import Predictions, load_predictions
-from audiotag_jax.models.create import create_model
+from audiotag_jax.models.create import create_model, load_model
 
 FIXED_THRESHOLD = 0.5
 EVALUATE = "python -m audiotag_jax.main --mode=evaluate --config=… --workdir="
+AGAIN = "evaluate the run again, with --mode=evaluate"
+MEASURE_AGAIN = "delete it, and measure the run again with tools/measure.py"
+RESTORE = "restore it from a copy, or train the run again"
+_COUNT = json_files.whole(0, 2**63 - 1)
+_LENGTH = json_files.number(0, math.inf)
+_MEAN = json_files.optional(json_files.number(0, 1))  # null: a mean over no class
+# The files of a run: the kinds of the fields that are read, and how to mend a file.
+ENTRY = json_files.record(
+  model=json_files.TEXT,
+  split=json_files.choice(*config_checks.CHOICES["evaluation.split"]),
+  checkpoint=json_files.TEXT,
+  step=_COUNT,
+  params=_COUNT,
+  threshold=json_files.number(0, 1),
+)
+CONDITION = json_files.record(mAP=_MEAN)
+FILES = {
+  workdir_lib.CONFIG: ({"init_from": json_files.optional(json_files.TEXT)}, RESTORE),
+  workdir_lib.DATASET: (
+    {"splits": json_files.object_of(json_files.record(sha256=json_files.TEXT))},
+    RESTORE,
+  ),
+  workdir_lib.COST: (
+    {
+      "device": json_files.TEXT,
+      "multiply_adds_per_clip": _COUNT,
+      "clips_per_second": _LENGTH,
+      "clip_s": _LENGTH,
+    },
+    MEASURE_AGAIN,
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +95,15 @@ class FinishedRun:
     """The run's config, with the split and the threshold of its results.
 
     Raises:
-      UserError: the config has keys that this version of the code lacks.
+      UserError: the config is damaged, or has keys that this version of the code lacks.
     """
     config, path = config_lib.get_config(), self.workdir / workdir_lib.CONFIG
+    values = json_files.read(path, RESTORE)
     try:
       # Lists become tuples where the base has tuples.
-      config.update(json.loads(path.read_text()))
-    except (AttributeError, KeyError, TypeError) as error:
+      config.update(values)
+      config_checks.validate_types(config)
+    except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
       reason = " ".join(str(error).split())
       raise UserError(
         f"{path} does not fit this version of the code: {reason}"
@@ -87,7 +121,7 @@ class FinishedRun:
         was evaluated.
     """
     directory = self.workdir / workdir_lib.MODEL
-    description, variables = model_directory.load_model(directory)
+    description, variables = load_model(directory)
     for key in ("step", "checkpoint"):
       saved, evaluated = description.source.get(key), self.entry.get(key)
       if saved != evaluated:
@@ -100,9 +134,30 @@ class FinishedRun:
     return model, variables
 
   def read_json(self, name: str) -> dict[str, Any]:
-    """Reads a JSON file of the workdir; empty if the file is missing."""
-    path = self.workdir / name
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Reads a JSON file of the workdir, one of `FILES`; empty if the file is missing.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path, (kinds, remedy) = self.workdir / name, FILES[name]
+    if not path.exists():
+      return {}
+    value = json_files.read(path, remedy)
+    json_files.check(value, kinds, path, remedy)
+    return value
+
+  def read_robustness(self) -> dict[str, dict[str, Any]]:
+    """Reads the metrics under each condition; empty if the file is missing.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = self.workdir / workdir_lib.ROBUSTNESS
+    if not path.exists():
+      return {}
+    value = json_files.read(path, MEASURE_AGAIN)
+    json_files.check(value, dict.fromkeys(value, CONDITION), path, MEASURE_AGAIN)
+    return value
 
   @functools.cached_property
   def scalars(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -133,13 +188,18 @@ def load_runs(workdirs: Sequence[Path]) -> list[FinishedRun]:
 
 
 def load_run(workdir: Path) -> FinishedRun:
-  """Loads a run; raises `UserError` if its results are missing."""
+  """Loads a run; raises `UserError` if its results are missing or damaged."""
   for file in (workdir_lib.PERFORMANCE, workdir_lib.PREDICTIONS):
     if not (workdir / file).exists():
       raise UserError(
         f"{workdir} has no {file}: evaluate it first, with {EVALUATE}{workdir}"
       )
-  (entry,) = json.loads((workdir / workdir_lib.PERFORMANCE).read_text()).values()
+  path = workdir / workdir_lib.PERFORMANCE
+  entries = json_files.read(path, AGAIN)
+  if len(entries) != 1:
+    raise UserError(f"{path} has {len(entries)} runs, not one: {AGAIN}")
+  json_files.check(entries, dict.fromkeys(entries, ENTRY), path, AGAIN)
+  (entry,) = entries.values()
   val_path = workdir / workdir_lib.VAL_PREDICTIONS
   return FinishedRun(
     name=workdir.resolve().name,

@@ -16,10 +16,14 @@ from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.inference import cpu_convs, masking
-from audiotag_jax.models.create import create_from_description
+from audiotag_jax.models.create import (
+  LONGEST_INPUT_S,
+  create_from_description,
+  load_model,
+)
 
 # Length of the longest clip that each compiled program takes.
-LENGTHS_S = (1.0, 3.0, 10.0, 30.0)
+LENGTHS_S = (1.0, 3.0, 10.0, LONGEST_INPUT_S)
 # Frames this close to an edge of a window inside a recording are discarded; the
 # neighbouring window scores them.
 CONTEXT_S = 1.0
@@ -112,7 +116,7 @@ class Tagger:
           "is evaluated, with --mode=evaluate or at the end of training"
         )
       path = path / workdir_lib.MODEL
-    return cls(*model_directory.load_model(path))
+    return cls(*load_model(path))
 
   @property
   def sample_rate_hz(self) -> int:

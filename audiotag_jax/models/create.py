@@ -3,17 +3,23 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import ml_collections
 
+from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.model_directory import ModelDescription
 from audiotag_jax.models import crnn, layers, panns
 from audiotag_jax.panns.architectures import WIDTHS
+
+# Length of the longest input of a model: a Tagger's.
+LONGEST_INPUT_S = 30.0
 
 
 def create_model(
@@ -79,6 +85,7 @@ def create_from_description(description: ModelDescription) -> nn.Module:
   Raises:
     UserError: this version of the code has no such model.
   """
+  what = f"the model directory's {description.architecture}"
   try:
     fields: dict[str, Any] = {
       key: tuple(value) if isinstance(value, list) else value
@@ -90,7 +97,39 @@ def create_from_description(description: ModelDescription) -> nn.Module:
       return crnn.CRNN(**fields)
     return panns.create(description.architecture, **fields)
   except TypeError as error:
+    raise UserError(f"{what} is of another version of the code: {error}") from error
+
+
+def load_model(directory: Path) -> tuple[ModelDescription, dict[str, Any]]:
+  """Reads a model directory whose weights are those of its module.
+
+  Returns:
+    The description, and the variables as numpy arrays; see
+    `model_directory.load_model`.
+
+  Raises:
+    UserError: `directory` is not a model directory, or its parts do not fit together.
+  """
+  return model_directory.load_model(directory, _expected_shapes)
+
+
+def _expected_shapes(description: ModelDescription) -> dict[str, Any]:
+  """Returns the `params` and `batch_stats` of a described model, as shapes."""
+  module = create_from_description(description)
+  rate_hz = module.front_end.sample_rate_hz
+  if not module.min_samples <= LONGEST_INPUT_S * rate_hz:
     raise UserError(
-      f"the model directory's {description.architecture} is of another version of the "
-      f"code: {error}"
+      f"the model directory's {description.architecture} takes no clip shorter than "
+      f"{module.min_samples / rate_hz:g} s, more than {LONGEST_INPUT_S:g}: its "
+      "front_end and its fields do not fit together"
+    )
+  waveform = jax.ShapeDtypeStruct((1, rate_hz), jnp.float32)
+  init = partial(module.init, jax.random.key(0), train=False)
+  try:
+    return dict(jax.eval_shape(init, waveform))
+  except Exception as error:  # Flax and JAX may raise anything.
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    raise UserError(
+      f"the model directory's {description.architecture} cannot be made, because its "
+      f"front_end and its fields do not fit together ({reason})"
     ) from error

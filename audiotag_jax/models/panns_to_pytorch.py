@@ -5,6 +5,7 @@ from pathlib import Path
 from audiotag_jax import files, model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
+from audiotag_jax.models.create import load_model
 from audiotag_jax.panns import architectures, convert, fixed, pytorch_file, tables
 
 
@@ -21,12 +22,12 @@ def export_file(directory: Path, output: Path, *, overwrite: bool = False) -> st
       not be overwritten.
   """
   files.check_output(output, overwrite)
-  description, variables = model_directory.load_model(directory)
-  name = description.architecture
+  name = model_directory.read_description(directory).architecture
   if name not in tables.TABLES:
     raise UserError(
       f"{directory} is a {name}, not one of PANNs' {', '.join(tables.TABLES)}"
     )
+  description, variables = load_model(directory)
   # The converted file's fixed matrices, if the directory has them; ours otherwise.
   front_end = mel.LogMelParams(**description.front_end)
   rest = fixed.matrices(front_end.fft_samples, mel.mel_matrix(front_end))

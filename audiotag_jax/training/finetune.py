@@ -12,10 +12,10 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from audiotag_jax import checkpoint, model_directory
+from audiotag_jax import checkpoint
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
-from audiotag_jax.models.create import create_model, model_fields
+from audiotag_jax.models.create import create_model, load_model, model_fields
 from audiotag_jax.panns.architectures import CNN_BLOCKS, WIDTHS
 from audiotag_jax.training.steps import TrainState
 
@@ -35,7 +35,7 @@ def load_backbone(state: TrainState, config: ml_collections.ConfigDict) -> Train
       other shapes or another front-end.
   """
   directory = Path(config.init_from)
-  description, saved = model_directory.load_model(directory)
+  description, saved = load_model(directory)
   if description.architecture != config.model.name:
     raise UserError(
       f"config.init_from {directory} is of {description.architecture}, not "

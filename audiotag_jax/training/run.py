@@ -16,7 +16,13 @@ import tensorflow as tf
 from absl import logging
 from clu import parameter_overview
 
-from audiotag_jax import checkpoint, files, model_directory, parallel, recipes
+from audiotag_jax import (
+  checkpoint,
+  files,
+  model_directory,
+  parallel,
+  recipes,
+)
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.data import input_pipeline
 from audiotag_jax.data.clips import ClipIndex

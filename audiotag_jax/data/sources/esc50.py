@@ -14,6 +14,7 @@ from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 
 NUM_FOLDS = 5
+MAX_TARGET_DIGITS = 9
 
 
 def read_esc50(folder: epath.Path, *, fold: int) -> Source:
@@ -73,7 +74,8 @@ def _check_row(
     raise RowError(LEADS_OUT)
   if row["fold"] not in splits:
     raise RowError(f"has fold {row['fold']!r}, which is not from 1 to {NUM_FOLDS}")
-  if not row["target"].isdecimal():
+  # More digits are no number of a class, and Python refuses thousands of them.
+  if not row["target"].isdecimal() or len(row["target"]) > MAX_TARGET_DIGITS:
     raise RowError(f"has target {row['target']!r}, which is not a number")
   target = int(row["target"])
   if not category:

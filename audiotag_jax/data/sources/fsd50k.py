@@ -11,6 +11,7 @@ Each folder may be unpacked, or still be the archive that is downloaded.
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from etils import epath
 
@@ -82,16 +83,28 @@ def _read_text(files: Callable[[str], AudioFile], folder: epath.Path, name: str)
       f"{folder}/FSD50K.ground_truth/{name} does not exist: FSD50K.ground_truth must "
       "hold dev.csv, eval.csv and vocabulary.csv, as Zenodo record 4060432 has them"
     ) from None
-  except (OSError, UnicodeDecodeError) as error:
+  except (OSError, MemoryError, UnicodeDecodeError) as error:
     raise UserError(
       f"{folder}/FSD50K.ground_truth/{name} cannot be read ({error}): download "
       "FSD50K.ground_truth.zip again"
     ) from error
 
 
+def _parse(reader: Any, path: epath.Path) -> Iterator[Any]:
+  """Yields a csv reader's rows; `UserError` for text that is not csv."""
+  try:
+    yield from reader
+  except csv.Error as error:
+    raise _csv_error(path, reader.line_num, error) from error
+
+
+def _csv_error(path: epath.Path, line: int, error: csv.Error) -> UserError:
+  return UserError(f"{path}, line {line}: {error}: correct its quotes and commas")
+
+
 def _read_vocabulary(text: str, folder: epath.Path) -> tuple[str, ...]:
   path = folder / "FSD50K.ground_truth/vocabulary.csv"
-  rows = [row for row in csv.reader(io.StringIO(text)) if row]
+  rows = [row for row in _parse(csv.reader(io.StringIO(text)), path) if row]
   for number, row in enumerate(rows):
     if len(row) != 3 or row[0] != str(number):
       raise UserError(
@@ -111,9 +124,13 @@ def _read_rows(
   """Yields fname, labels and split: the split that is given, or else the row's."""
   columns = {"fname", "labels"} | (set() if split else {"split"})
   reader = csv.DictReader(io.StringIO(text, newline=""))
-  if not columns <= set(reader.fieldnames or ()):
+  try:
+    header = reader.fieldnames or ()
+  except csv.Error as error:
+    raise _csv_error(path, reader.line_num, error) from error
+  if not columns <= set(header):
     raise UserError(f"{path}: its header must have the columns {sorted(columns)}")
-  for row in reader:
+  for row in _parse(reader, path):
     yield row["fname"] or "", (row["labels"] or "").split(","), split or row["split"]
 
 

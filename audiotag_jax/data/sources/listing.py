@@ -1,6 +1,7 @@
 """The lists of a data set, the files in its folder, and rows that are rejected."""
 
 import csv
+import functools
 import os
 import posixpath
 from collections.abc import Collection, Iterator, Sequence
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
+from audiotag_jax.names import encodable, printable
 
 # Endings of files beside recordings; any other file counts as a recording.
 NOT_AUDIO = (
@@ -19,6 +21,8 @@ NOT_AUDIO = (
   ".npy", ".npz", ".pdf", ".pickle", ".pkl", ".png", ".py", ".rst", ".sh", ".svg",
   ".tar", ".textgrid", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
 )  # fmt: skip
+# Longest line of a csv file, whose rows name a clip and its labels.
+MAX_LINE_BYTES = 2**20
 # The split of a rejected clip where splits are drawn.
 NO_SPLIT = "no split"
 LEADS_OUT = "lies outside of the audio folder"
@@ -48,7 +52,8 @@ def read_rows(
       comment, and spaces may follow commas.
 
   Raises:
-    UserError: the file is missing, is not UTF-8 or not csv, or lacks a column.
+    UserError: the file is missing, is not UTF-8 or not csv, lacks a column, or has a
+      line or a field too long to be meant.
   """
   try:
     with path.open("rb") as file:
@@ -78,7 +83,7 @@ def _read_rows(
         f"{path}: its first line must name the columns {', '.join(columns)}, "
         f"separated by commas, but is {found!r}"
       )
-    for row in tqdm(reader, path.name, unit=" rows", **PROGRESS):
+    for row in tqdm(reader, printable(path.name), unit=" rows", **PROGRESS):
       yield reader.line_num, row
   except csv.Error as error:
     place = f"{path}, line {reader.reader.line_num}"
@@ -86,7 +91,13 @@ def _read_rows(
 
 
 def _lines(path: epath.Path, file: BinaryIO) -> Iterator[str]:
-  for number, line in enumerate(file, 1):
+  read = functools.partial(file.readline, MAX_LINE_BYTES + 1)
+  for number, line in enumerate(iter(read, b""), 1):
+    if len(line) > MAX_LINE_BYTES:
+      raise UserError(
+        f"{path}, line {number}: it has more than {MAX_LINE_BYTES} bytes: give a csv "
+        "file"
+      )
     try:
       text = line.decode("utf-8-sig" if number == 1 else "utf-8")
       fault = "holds a NUL byte" if "\0" in text else None
@@ -195,6 +206,9 @@ def _walk_local(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
       for entry in entries:
         path = f"{below}{entry.name}"
         if entry.name.startswith("."):
+          continue
+        if (shown := encodable(path)) != path:
+          yield shown, "has a name that is not UTF-8"
           continue
         if not entry.is_symlink():
           if entry.is_dir():
