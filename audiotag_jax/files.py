@@ -18,9 +18,11 @@ from etils import epath
 
 from audiotag_jax.errors import UserError
 
-# The names of what a writer renames at the end, each writer's own.
-_UNFINISHED = re.compile(r"\..+\.partial|\..+\.[0-9a-f]+\.new")
-_REPLACED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.old")
+# Names of what a writer renames at the end. The token is the writer's own; in older
+# versions it was a process's number, or missing.
+_LEFTOVER = re.compile(
+  r"\.(?P<name>.+?)(\.[0-9a-f]+\.(?P<kind>new|old)|(\.[0-9a-f]{8})?\.partial)"
+)
 # What a file system answers that has no locks: ENOSYS is Lustre's without `-o flock`,
 # ENOLCK that of NFS without a lock server.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -93,6 +95,16 @@ def _owner(lock: epath.PathLike) -> str:
   with contextlib.suppress(OSError, UnicodeDecodeError):
     return Path(lock).read_text("utf-8") or "another process"
   return "another process"
+
+
+@contextlib.contextmanager
+def written(what: object, advice: str) -> Iterator[None]:
+  """Words an `OSError` of the block as a `UserError`: that `what` cannot be written."""
+  try:
+    yield
+  except OSError as error:
+    reason = error.strerror or error
+    raise UserError(f"{what} cannot be written ({reason}): {advice}") from error
 
 
 def _is_local(path: epath.PathLike) -> bool:
@@ -203,18 +215,26 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
 
 
-def clear_leftovers(folder: epath.PathLike) -> None:
-  """Clears what dead writers left in a folder, which the caller must own.
+def clear_leftovers(folder: epath.PathLike, name: str | None = None) -> None:
+  """Clears what dead writers left in a folder.
 
   Files of `write_whole` and folders of `replaced_folder` that did not get their names
   are removed. A folder that was moved away for a new one that never came is restored.
+
+  Args:
+    folder: the folder; nothing is done if it does not exist.
+    name: the file or folder that the writers meant; None for all in the folder. The
+      caller must own it.
   """
   folder = epath.Path(folder)
   if not folder.exists():
     return
   for path in sorted(folder.iterdir(), key=str):
-    replaced = _REPLACED.fullmatch(path.name)
-    if replaced and not (folder / replaced["name"]).exists():
-      path.rename(folder / replaced["name"])
-    elif replaced or _UNFINISHED.fullmatch(path.name):
+    leftover = _LEFTOVER.fullmatch(path.name)
+    if not leftover or name not in (None, leftover["name"]):
+      continue
+    final = folder / leftover["name"]
+    if leftover["kind"] == "old" and not final.exists():
+      path.rename(final)
+    else:
       path.rmtree() if path.is_dir() else path.unlink(missing_ok=True)

@@ -114,7 +114,13 @@ def test_leftovers_of_dead_writers_are_cleared_and_the_only_copy_is_restored(tmp
   for name in ("model", ".model.0a1b.old", ".export.77.old", ".export.0a1b.new"):
     (tmp_path / name).mkdir()
     (tmp_path / name / "a.txt").write_text(name)
-  for name in (".a.json.0a1b.partial", ".a.json.partial", "a.json", ".lock", ".new"):
+  for name in (
+    ".a.json.0a1b2c3d.partial",
+    ".a.json.partial",
+    "a.json",
+    ".lock",
+    ".new",
+  ):
     (tmp_path / name).write_text(name)
   files.clear_leftovers(tmp_path)
   names = {"model", "export", "a.json", ".lock", ".new"}

@@ -2,7 +2,12 @@
 
 A prepared set has TFRecord shards with `audio` (int16, one sample rate, full length),
 `labels` and `fname` in the order of the source. Beside the shards are `clips.csv`, from
-which splits are chosen without reading audio, and `rejected.csv`.
+which splits are chosen without reading audio, `rejected.csv`, and `sha256sums.txt` with
+the hashes of all files but the shards, whose records have checksums of their own.
+
+Shards are written to a folder apart. When all are written, TFDS makes the set's folder
+with the lists, the shards move there, and `sha256sums.txt` is written last. A kill at
+any moment loses at most the shard being written.
 """
 
 import collections
@@ -10,7 +15,9 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import hashlib
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,13 +32,15 @@ from tqdm import tqdm
 from audiotag_jax import files
 from audiotag_jax.audio import files as audio_files
 from audiotag_jax.audio import waveforms
-from audiotag_jax.data import records
+from audiotag_jax.data import records, source_hash
 from audiotag_jax.data.sources.source import SPLITS, Clip, Source
 from audiotag_jax.errors import UserError
 
 CLIPS_FILE = "clips.csv"
 REJECTED_FILE = "rejected.csv"
-CLIPS_HEADER = ("fname", "split", "num_samples", "labels", "num_bytes")
+SUMS_FILE = "sha256sums.txt"
+# Sets of older versions lack the last column; see `source_hash`.
+CLIPS_HEADER = ("fname", "split", "num_samples", "labels", "num_bytes", "source_hash")
 REJECTED_HEADER = ("fname", "split", "reason")
 # Clips in a shard: 128 MB of FSD50K at 32 kHz, the most that a kill can cost.
 SHARD_CLIPS = 256
@@ -73,7 +82,6 @@ class AudioTags(tfds.core.ShardBasedBuilder):
   def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
     config = self.builder_config
     finished = partial_folder(config, self.data_dir_root)
-    finished.mkdir(parents=True, exist_ok=True)
     shards = list(_shards(config.source))
     write = functools.partial(
       write_shard,
@@ -84,28 +92,23 @@ class AudioTags(tfds.core.ShardBasedBuilder):
     if download_config and download_config.beam_runner:
       _write_with_beam(write, shards, download_config)
     else:
-      _write_on_all_cores(write, shards, len(config.source.clips))
-    self._gather(shards, finished)
+      _write_on_all_cores(write, shards)
+    self._join_lists(shards, finished)
 
-  def _gather(self, shards: Sequence["Shard"], finished: epath.Path) -> None:
-    """Moves the shards to the set, joins their lists, and tells TFDS the splits."""
+  def _join_lists(self, shards: Sequence["Shard"], finished: epath.Path) -> None:
+    """Joins the lists of the finished shards, and tells TFDS the splits."""
     folder = epath.Path(self.data_dir)
     rejected: list[Sequence] = []
     rejected += map(dataclasses.astuple, self.builder_config.source.rejected)
     lengths = collections.defaultdict(list)
     sizes: dict[str, int] = collections.Counter()
-    template = self._get_filename_template
     with _csv_writer(folder / CLIPS_FILE, CLIPS_HEADER) as write_clips:
       for shard in shards:
         accepted = _read_rows(finished / f"{shard.name}.{CLIPS_FILE}")
         write_clips(accepted)
         rejected += _read_rows(finished / f"{shard.name}.{REJECTED_FILE}")
-        path = template(split_name=shard.split).sharded_filepath(
-          shard_index=shard.index, num_shards=shard.count
-        )
-        (finished / shard.name).rename(path)
         lengths[shard.split].append(len(accepted))
-        sizes[shard.split] += path.stat().length
+        sizes[shard.split] += (finished / shard.name).stat().length
     with _csv_writer(folder / REJECTED_FILE, REJECTED_HEADER) as write_rejected:
       write_rejected(rejected)
     self.info.set_splits(
@@ -114,12 +117,11 @@ class AudioTags(tfds.core.ShardBasedBuilder):
           name=split,
           shard_lengths=lengths[split],
           num_bytes=sizes[split],
-          filename_template=template(split_name=split),
+          filename_template=self._get_filename_template(split_name=split),
         )
         for split in lengths
       )
     )
-    finished.rmtree()
 
 
 def clip_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
@@ -156,7 +158,19 @@ class Shard:
 
   @property
   def name(self) -> str:
+    """The name of its file until the set is whole."""
     return f"{self.split}-{self.index:05d}"
+
+  @property
+  def final_name(self) -> str:
+    """The name of its file in the set, as TFDS has it."""
+    place = f"{self.index:05d}-of-{self.count:05d}"
+    return f"{AudioTags.name}-{self.split}.tfrecord-{place}"
+
+  def files(self, folder: epath.Path) -> list[epath.Path]:
+    """The shard's file and lists in a folder of finished shards, in writing order."""
+    names = (f"{self.name}.{CLIPS_FILE}", f"{self.name}.{REJECTED_FILE}", self.name)
+    return [folder / name for name in names]
 
 
 def _shards(source: Source) -> Iterator[Shard]:
@@ -187,38 +201,48 @@ def write_shard(
     pool: decodes the clips; None for the caller's thread alone.
     on_clip: called after each clip.
   """
-  path = folder / shard.name
-  if path.exists():
+  clips_file, rejected_file, path = shard.files(folder)
+  if all(file.exists() for file in (clips_file, rejected_file, path)):
     for _ in shard.clips:
       on_clip()
     return
   accepted, rejected = [], []
+  serializer = tfds.core.example_serializer.ExampleSerializer(
+    features.get_serialized_info()
+  )
 
-  def serialized(clip: Clip) -> tuple[int, bytes | audio_files.AudioError]:
+  def serialized(clip: Clip) -> tuple[int, str, bytes | audio_files.AudioError]:
     try:
-      waveform = audio_files.read_audio(
-        clip.audio, sample_rate_hz, clip.start_s, clip.end_s
-      )
+      file = source_hash.read_once(clip.audio)
+      waveform = audio_files.read_audio(file, sample_rate_hz, clip.start_s, clip.end_s)
+      hashed = source_hash.hash_of(file, clip.start_s, clip.end_s)
     except audio_files.AudioError as error:
-      return 0, error
+      return 0, "", error
     audio = waveforms.to_int16(waveform)
-    example = {"audio": audio, "labels": clip.labels, "fname": clip.fname}
-    return len(audio), features.serialize_example(example)
+    example = features.encode_example(
+      {"audio": audio, "labels": clip.labels, "fname": clip.fname}
+    )
+    # Protobuf's usual order of a map's entries differs from process to process.
+    proto = serializer.get_tf_example(example)
+    return len(audio), hashed, proto.SerializeToString(deterministic=True)
 
   def examples() -> Iterator[bytes]:
-    for clip, (num_samples, example) in _map_ahead(pool, serialized, shard.clips):
+    for clip, (num_samples, hashed, example) in _map_ahead(
+      pool, serialized, shard.clips
+    ):
       on_clip()
       if isinstance(example, audio_files.AudioError):
         rejected.append((clip.fname, clip.split, str(example)))
         continue
       labels = " ".join(map(str, clip.labels))
-      accepted.append((clip.fname, clip.split, num_samples, labels, len(example)))
+      row = (clip.fname, clip.split, num_samples, labels, len(example), hashed)
+      accepted.append(row)
       yield example
 
   def write(partial: epath.Path) -> None:
     records.write_records(partial, examples())
-    for name, rows in ((CLIPS_FILE, accepted), (REJECTED_FILE, rejected)):
-      with _csv_writer(folder / f"{shard.name}.{name}") as write_rows:
+    for file, rows in ((clips_file, accepted), (rejected_file, rejected)):
+      with _csv_writer(file) as write_rows:
         write_rows(rows)
 
   files.write_whole(path, write)
@@ -241,7 +265,8 @@ def _map_ahead(
     yield item, future.result()
 
 
-def _write_on_all_cores(write: Callable, shards: Sequence[Shard], total: int) -> None:
+def _write_on_all_cores(write: Callable, shards: Sequence[Shard]) -> None:
+  total = sum(len(shard.clips) for shard in shards)
   with (
     ThreadPoolExecutor(os.cpu_count()) as pool,
     tqdm(total=total, desc="preparing", unit="clip", disable=None) as bar,
@@ -266,6 +291,7 @@ def _csv_writer(path: epath.Path, header: Sequence[str] = ()) -> Iterator[Callab
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows([header] if header else [])
     yield writer.writerows
+  files.sync(path)
 
 
 def _read_rows(path: epath.Path) -> list[list[str]]:
@@ -305,7 +331,8 @@ def prepare(
 ) -> PreparedSet:
   """Prepares a source for a sample rate, unless it is prepared already.
 
-  After a kill, the next call resumes with the unfinished shards.
+  After a kill, the next call resumes with the unfinished shards. If another process
+  prepares the set, the call waits for it. Missing shards are written again.
 
   Args:
     source: the source.
@@ -317,28 +344,163 @@ def prepare(
 
   Raises:
     UserError: more clips than `allow_missing` were rejected. The prepared set is kept,
-      so that allowing them afterwards costs nothing.
+      so that allowing them afterwards costs nothing. Or the set cannot be written, or
+      its lists are damaged, or its missing shards do not come from the source anymore.
   """
   fingerprint = source.fingerprint()
-  builder = AudioTags(
-    config=AudioTagsConfig(
-      name=f"{source.dataset}-{sample_rate_hz}hz-{fingerprint}",
-      source=source,
-      sample_rate_hz=sample_rate_hz,
-    ),
-    data_dir=data_dir or None,
-    file_format="tfrecord",
+  config = AudioTagsConfig(
+    name=f"{source.dataset}-{sample_rate_hz}hz-{fingerprint}",
+    source=source,
+    sample_rate_hz=sample_rate_hz,
   )
-  prepared = PreparedSet(
-    epath.Path(builder.data_dir), source.classes, fingerprint, sample_rate_hz
-  )
-  if not prepared.folder.exists():
-    logging.info("Preparing %d clips of %s.", len(source.clips), source.place)
-    # TFDS prints about a download, although nothing is downloaded.
-    with contextlib.redirect_stdout(io.StringIO()):
-      builder.download_and_prepare(download_config=download_config)
+  root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+  folder = root / AudioTags.name / config.name / str(AudioTags.VERSION)
+  prepared = PreparedSet(folder, source.classes, fingerprint, sample_rate_hz)
+  finished = partial_folder(config, root)
+  if not folder.exists() or finished.exists() or _lacks_shards(folder):
+    advice = "make room, or choose another data_dir; the finished shards are kept"
+    lock = folder.parent.with_name(f".{config.name}.lock")
+    with (
+      files.written(folder, advice),
+      files.owned(lock, f"the set {folder}", wait=True),
+    ):
+      if not folder.exists() or _is_interrupted(source, folder, finished):
+        _prepare(config, root, folder, finished, download_config)
+      elif _lacks_shards(folder):
+        _repair(config, folder)
+      if finished.exists():
+        _write_sums(folder)
+        finished.rmtree()
   _check_rejected(prepared, source.place, allow_missing)
   return prepared
+
+
+def _is_interrupted(source: Source, folder: epath.Path, finished: epath.Path) -> bool:
+  """Returns whether a kill left some shards in `finished` and not in the set."""
+  return (
+    finished.exists()
+    and not (folder / SUMS_FILE).exists()
+    and not all((folder / shard.final_name).exists() for shard in _shards(source))
+  )
+
+
+def _prepare(
+  config: AudioTagsConfig,
+  root: epath.Path,
+  folder: epath.Path,
+  finished: epath.Path,
+  download_config: tfds.download.DownloadConfig | None,
+) -> None:
+  """Prepares a set; see the module's docstring."""
+  source = config.source
+  logging.info("Preparing %d clips of %s.", len(source.clips), source.place)
+  finished.mkdir(parents=True, exist_ok=True)
+  files.clear_leftovers(finished)
+  shards = list(_shards(source))
+  for killed in (folder, *folder.parent.glob("incomplete.*")):
+    for shard in shards:
+      if (killed / shard.final_name).exists():
+        (killed / shard.final_name).rename(finished / shard.name)
+    if killed.exists():
+      killed.rmtree()
+  builder = AudioTags(config=config, data_dir=str(root), file_format="tfrecord")
+  # TFDS prints about a download, although nothing is downloaded.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(download_config=download_config)
+  # The lists are on the disk before the set has all its shards.
+  for path in folder.iterdir():
+    files.sync(path)
+  for shard in shards:
+    (finished / shard.name).rename(folder / shard.final_name)
+  files.sync(folder)
+
+
+def _repair(config: AudioTagsConfig, folder: epath.Path) -> None:
+  """Writes the shards that are missing in a set, which otherwise is whole.
+
+  Raises:
+    UserError: the source does not give the clips of the set.
+  """
+  info = tfds.builder_from_directory(folder).info
+  rows = iter(_read_rows(folder / CLIPS_FILE)[1:])
+  lengths = [
+    length
+    for split in SPLITS
+    if split in info.splits
+    for length in info.splits[split].shard_lengths
+  ]
+  shards = list(_shards(config.source))
+  if len(lengths) != len(shards):
+    raise _damaged(folder / CLIPS_FILE)
+  files.clear_leftovers(folder)
+  for shard, length in zip(shards, lengths, strict=True):
+    expected = list(itertools.islice(rows, length))
+    path = folder / shard.final_name
+    if path.exists():
+      continue
+    logging.info("Preparing the missing %s.", path)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+      write_shard(
+        shard,
+        folder=folder,
+        features=info.features,
+        sample_rate_hz=config.sample_rate_hz,
+        pool=pool,
+      )
+    clips_file, rejected_file, written = shard.files(folder)
+    columns = len(expected[0]) if expected else 0
+    found = [row[:columns] for row in _read_rows(clips_file)]
+    if found == expected:
+      written.rename(path)
+    for file in (clips_file, rejected_file, written):
+      file.unlink(missing_ok=True)
+    if found != expected:
+      raise UserError(
+        f"{path} is missing, and {config.source.place} does not give its clips as they "
+        f"were: restore the file, or delete {folder} to prepare the whole set again"
+      )
+
+
+def _lacks_shards(folder: epath.Path) -> bool:
+  """Returns whether a set lacks shards, and checks its lists by their sums.
+
+  Raises:
+    UserError: a list is not what was written.
+  """
+  _check_sums(folder)
+  found = {path.name for path in folder.iterdir()}
+  splits = tfds.builder_from_directory(folder).info.splits.values()
+  return any(path.name not in found for split in splits for path in split.filepaths)
+
+
+def _write_sums(folder: epath.Path) -> None:
+  """Writes the hashes of a set's lists, as sha256sum does, unless they are written."""
+  if (folder / SUMS_FILE).exists():
+    return
+  files.clear_leftovers(folder)
+  lists = [p for p in folder.iterdir() if p.is_file() and ".tfrecord" not in p.name]
+  lines = [f"{_sha256(path)}  {path.name}\n" for path in sorted(lists, key=str)]
+  files.write_text(folder / SUMS_FILE, "".join(lines))
+
+
+def _check_sums(folder: epath.Path) -> None:
+  if not (folder / SUMS_FILE).exists():
+    return  # A set of an older version.
+  for line in (folder / SUMS_FILE).read_text().splitlines():
+    expected, _, name = line.partition("  ")
+    if not (folder / name).is_file() or _sha256(folder / name) != expected:
+      raise _damaged(folder / name)
+
+
+def _sha256(path: epath.Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _damaged(path: epath.Path) -> UserError:
+  return UserError(
+    f"{path} is missing or damaged: delete {path.parent} and start the same command "
+    "again, which then prepares the set again"
+  )
 
 
 def _check_rejected(

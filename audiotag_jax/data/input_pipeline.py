@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from audiotag_jax.data import noise, sampling
-from audiotag_jax.data.clips import ClipIndex, decode, normalize
+from audiotag_jax.data.clips import ClipIndex, Errors, decode, normalize
 from audiotag_jax.frontend import log_mel_tf, mel
 
 
@@ -214,14 +214,18 @@ def _batches(
     steps: the steps to yield.
     training: whether background noise is mixed in, if the config says so.
     perturb: see `eval_batches`.
+
+  Raises:
+    UserError: a clip is missing in the prepared set, or not what was written.
   """
+  errors = Errors()
   # Without noise or perturbation, cached log-mels need no waveform.
   if clips.log_mels is not None and perturb is None:
-    dataset = _from_log_mels(clips, config, rows, steps)
+    dataset = _from_log_mels(clips, config, rows, steps, errors)
   else:
     mix_noise = _noise_mixer(config) if training else None
-    dataset = _from_waveforms(clips, config, rows, steps, perturb, mix_noise)
-  return dataset.prefetch(2).as_numpy_iterator()
+    dataset = _from_waveforms(clips, config, rows, steps, errors, perturb, mix_noise)
+  return errors.raised(dataset.prefetch(2).as_numpy_iterator())
 
 
 def _from_log_mels(
@@ -229,20 +233,17 @@ def _from_log_mels(
   config: ml_collections.ConfigDict,
   rows: Callable[[int], Rows],
   steps: range,
+  errors: Errors,
 ) -> tf.data.Dataset:
   length, num_mels = inputs_shape(config)
   num_frames = _lengths(clips, config)
   frame_bytes = 2 * num_mels
-  cached = clips.log_mels
-  assert cached is not None
 
   def read(step: np.ndarray) -> tuple[np.ndarray, ...]:
     clip, start, draw = rows(int(step))
     first = np.maximum(start, 0)
     count = np.minimum(num_frames[clip], length)
-    parts = cached.read_within(
-      clips.record[clip], first * frame_bytes, count * frame_bytes
-    )
+    parts = clips.read_log_mels(clip, first * frame_bytes, count * frame_bytes)
     log_mels = np.empty((len(clip), length, num_mels), np.float16)
     for row, part, late in zip(log_mels, parts, np.maximum(-start, 0), strict=True):
       frames = np.frombuffer(part, np.float16).reshape(-1, num_mels)
@@ -251,7 +252,7 @@ def _from_log_mels(
 
   types = (tf.float16, tf.float32, tf.int64, tf.int64)
   return tf.data.Dataset.range(steps.start, steps.stop).map(
-    lambda step: tf.numpy_function(read, [step], types),
+    lambda step: tf.numpy_function(errors.kept(read), [step], types),
     num_parallel_calls=tf.data.AUTOTUNE,
   )
 
@@ -276,6 +277,7 @@ def _from_waveforms(
   config: ml_collections.ConfigDict,
   rows: Callable[[int], Rows],
   steps: range,
+  errors: Errors,
   perturb: Callable | None,
   mix_noise: Callable | None,
 ) -> tf.data.Dataset:
@@ -313,7 +315,7 @@ def _from_waveforms(
   num_rows = len(rows(steps.start).clip)
 
   def read_batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    record, labels, *numbers = tf.numpy_function(read, [step], types)
+    record, labels, *numbers = tf.numpy_function(errors.kept(read), [step], types)
     labels = tf.ensure_shape(labels, [num_rows, clips.num_classes])
     return tuple(
       [tf.ensure_shape(record, [num_rows]), labels]

@@ -1,12 +1,14 @@
-"""TFRecord shards, written record by record and read at random.
+"""Files of which any clip's part is read at random, and checked.
 
-TFRecord is what TFDS and tf.data read on every file system; with each record's size
-known, any record is one read of a range, so no clip waits for a shuffle buffer.
+The prepared set's files are TFRecord shards, which TFDS and tf.data read on every file
+system; with each record's size known, any record is one read of a range, so no clip
+waits for a shuffle buffer. A record carries its own checksums. Files without any have
+the checksums of their chunks in a file beside them.
 """
 
 import dataclasses
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,10 +26,14 @@ def write_records(path: epath.Path, records: Iterable[bytes]) -> None:
   """Writes a TFRecord file; see tensorflow/core/lib/io/record_writer.h."""
   with path.open("wb") as file:
     for record in records:
-      length = struct.pack("<Q", len(record))
-      file.write(length + _masked_crc(length))
+      file.write(_header(record))
       file.write(record)
       file.write(_masked_crc(record))
+
+
+def _header(record: bytes) -> bytes:
+  length = struct.pack("<Q", len(record))
+  return length + _masked_crc(length)
 
 
 def _masked_crc(data: bytes) -> bytes:
@@ -52,6 +58,20 @@ def start_in_shard(sizes: np.ndarray, shard: np.ndarray) -> np.ndarray:
   return starts - starts[first_of_shard]
 
 
+class DamagedError(Exception):
+  """A clip's part of a file is not what was written.
+
+  Attributes:
+    path: the file.
+    clip: the clip's position in the whole set.
+  """
+
+  def __init__(self, path: str, clip: int, reason: str):
+    """Takes the reason, which follows the path, as "is cut short" does."""
+    super().__init__(reason)
+    self.path, self.clip = path, clip
+
+
 @dataclasses.dataclass(frozen=True)
 class Ranges:
   """Parts of some files, one for each of a set's clips.
@@ -68,36 +88,116 @@ class Ranges:
   start: np.ndarray
   num_bytes: np.ndarray
 
+  def _read(
+    self, clips: np.ndarray, first: np.ndarray, end: np.ndarray
+  ) -> Iterator[tuple[int, str, bytes]]:
+    """Yields clip, file and bytes `first` to `end`, counted from the part's start."""
+    paths = [self.paths[i] for i in self.file[clips]]
+    starts, ends = self.start[clips] + first, self.start[clips] + end
+    found = _read_ranges(paths, starts.tolist(), ends.tolist())
+    for clip, path, data, size in zip(clips, paths, found, end - first, strict=True):
+      if isinstance(data, OSError):
+        reason = f"cannot be read ({data.strerror or data})"
+        raise DamagedError(path, clip, reason) from data
+      if len(data) < size:
+        raise DamagedError(path, clip, "is cut short")
+      yield clip, path, data
+
+
+class Records(Ranges):
+  """Records of TFRecord files, each with its checksums around it."""
+
   def read(self, clips: np.ndarray) -> list[bytes]:
-    """Reads the parts of clips <int64>[n]."""
-    return self.read_within(clips, np.zeros_like(clips), self.num_bytes[clips])
+    """Reads the records of clips <int64>[n].
+
+    Raises:
+      DamagedError: a record is missing, or not what was written.
+    """
+    end = self.num_bytes[clips] + FOOTER_BYTES
+    records = []
+    for clip, path, data in self._read(clips, np.full_like(clips, -HEADER_BYTES), end):
+      record = data[HEADER_BYTES:-FOOTER_BYTES]
+      if data[:HEADER_BYTES] != _header(record):
+        raise DamagedError(path, clip, "has a wrong length before a record")
+      if data[-FOOTER_BYTES:] != _masked_crc(record):
+        raise DamagedError(path, clip, "has a wrong checksum after a record")
+      records.append(record)
+    return records
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks(Ranges):
+  """Parts that are read whole or in part, with a checksum for each chunk of a part.
+
+  Attributes:
+    chunk_bytes: the size of a chunk; the last one of a part is shorter.
+    first_chunk: <int64>[clips], position of the part's first checksum in `crcs`.
+    crcs: <uint32>[chunks], the crc32c of each chunk.
+  """
+
+  chunk_bytes: int
+  first_chunk: np.ndarray
+  crcs: np.ndarray
 
   def read_within(
     self, clips: np.ndarray, skip: np.ndarray, num_bytes: np.ndarray
-  ) -> list[bytes]:
-    """Reads `num_bytes` <int64>[n] of each clip's part, after its first `skip`."""
-    paths = [self.paths[i] for i in self.file[clips]]
-    start = self.start[clips] + skip
-    return _read_ranges(paths, start.tolist(), (start + num_bytes).tolist())
+  ) -> list[memoryview]:
+    """Reads `num_bytes` <int64>[n] of each clip's part, after its first `skip`.
+
+    Raises:
+      DamagedError: a part is missing, or not what was written.
+    """
+    size = self.chunk_bytes
+    first = skip // size
+    end = np.minimum(-(-(skip + num_bytes) // size) * size, self.num_bytes[clips])
+    parts = []
+    read = self._read(clips, first * size, end)
+    positions = zip(first, skip, num_bytes, strict=True)
+    for (clip, path, data), (chunk, skipped, wanted) in zip(
+      read, positions, strict=True
+    ):
+      found = chunk_crcs(data, size)
+      place = self.first_chunk[clip] + chunk
+      if found != self.crcs[place : place + len(found)].tolist():
+        raise DamagedError(path, clip, "has a wrong checksum")
+      late = skipped - chunk * size
+      parts.append(memoryview(data)[late : late + wanted])
+    return parts
+
+
+def chunk_crcs(data: bytes, chunk_bytes: int) -> list[int]:
+  """The crc32c of each chunk."""
+  starts = range(0, len(data), chunk_bytes)
+  return [google_crc32c.value(data[i : i + chunk_bytes]) for i in starts]
 
 
 def _read_ranges(
   paths: Sequence[str], starts: Sequence[int], ends: Sequence[int]
-) -> list[bytes]:
-  if "://" not in paths[0]:
+) -> list[bytes | OSError]:
+  if not paths or "://" not in paths[0]:
     return list(map(_read_local, paths, starts, ends))
   # A bucket answers late, but answers many requests at once.
   with ThreadPoolExecutor(NUM_REMOTE_READS) as pool:
     return list(pool.map(_read_remote, paths, starts, ends))
 
 
-def _read_local(path: str, start: int, end: int) -> bytes:
-  with Path(path).open("rb", buffering=0) as file:
-    file.seek(start)
-    return file.read(end - start)
+def _read_local(path: str, start: int, end: int) -> bytes | OSError:
+  try:
+    with Path(path).open("rb", buffering=0) as file:
+      file.seek(start)
+      data = file.read(end - start)
+      # A signal may cut a read short.
+      while len(data) < end - start and (rest := file.read(end - start - len(data))):
+        data += rest
+      return data
+  except OSError as error:
+    return error
 
 
-def _read_remote(path: str, start: int, end: int) -> bytes:
-  with epath.Path(path).open("rb") as file:
-    file.seek(start)
-    return file.read(end - start)
+def _read_remote(path: str, start: int, end: int) -> bytes | OSError:
+  try:
+    with epath.Path(path).open("rb") as file:
+      file.seek(start)
+      return file.read(end - start)
+  except OSError as error:
+    return error

@@ -58,12 +58,13 @@ def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
     path: a csv file with the columns fname and split.
 
   Raises:
-    UserError: the file names clips that `dev` lacks.
+    UserError: the file names clips that `dev` lacks, or cannot be written.
   """
   if not path.exists():
     split = draw_study_split(dev.labels.toarray())
     rows = [f"{f},{s}\n" for f, s in zip(dev.fname, split, strict=True) if s]
-    files.write_text(path, "".join(["fname,split\n", *rows]))
+    with files.written(path, "make room, or choose another --config.data.data_dir"):
+      files.write_text(path, "".join(["fname,split\n", *rows]))
     logging.info("Drew the study's split: %s", path)
   with path.open() as file:
     split_of = {row["fname"]: row["split"] for row in csv.DictReader(file)}

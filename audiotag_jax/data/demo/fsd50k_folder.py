@@ -10,7 +10,6 @@ import functools
 import json
 import multiprocessing
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import soundfile
 from absl import logging
 from tqdm import tqdm
 
+from audiotag_jax import files
 from audiotag_jax.data.demo import soundscapes
 from audiotag_jax.data.demo.ontology import ONTOLOGY
 from audiotag_jax.data.demo.synthesis import SAMPLE_RATE_HZ
@@ -48,7 +48,7 @@ def write_soundscapes(
   """Writes a set in FSD50K's layout, unless it is written already.
 
   The set is written beside `folder` and renamed at the end, so that `folder` is always
-  whole.
+  whole. If another process writes it, the call waits.
 
   Args:
     folder: the folder of the set.
@@ -66,38 +66,40 @@ def write_soundscapes(
   if _is_written(folder, parameters):
     logging.info("%s holds the soundscapes already", folder)
     return
-  try:
-    _write_whole(folder, parameters, num_workers or _num_cores())
-  except (OSError, soundfile.LibsndfileError) as error:
-    raise UserError(
-      f"soundscapes cannot be written to {folder}: {error}; make room for about "
-      f"{sum(num_clips.values()) * CLIP_BYTES / 1e6:.0f} MB, or choose a folder that "
-      "you may write to"
-    ) from error
+  megabytes = sum(num_clips.values()) * CLIP_BYTES / 1e6
+  with (
+    files.written(
+      folder,
+      f"make room for about {megabytes:.0f} MB of soundscapes, or choose a folder that "
+      "you may write to",
+    ),
+    files.owned(
+      folder.with_name(f".{folder.name}.lock"), f"the folder {folder}", wait=True
+    ),
+  ):
+    files.clear_leftovers(folder.parent, folder.name)
+    if not _is_written(folder, parameters):
+      _write_whole(folder, parameters, num_workers or _num_cores())
 
 
 def _write_whole(folder: Path, parameters: dict, num_workers: int) -> None:
-  """Writes a set beside `folder`, then renames it."""
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(
-    dir=folder.parent, prefix=f".{folder.name}-"
-  ) as scratch:
-    # A folder inside the scratch folder, which only its owner may read.
-    root = Path(scratch) / folder.name
+  """Writes a set beside `folder`, then renames it.
+
+  Raises:
+    OSError: the set cannot be written.
+  """
+  with files.replaced_folder(Path(folder)) as root:
     for name in {*AUDIO_FOLDERS.values(), "FSD50K.ground_truth"}:
-      (root / name).mkdir(parents=True)
-    labels = _write_audio(
-      root, parameters["seed"], parameters["num_clips"], num_workers
-    )
+      (root / name).mkdir()
+    try:
+      labels = _write_audio(
+        root, parameters["seed"], parameters["num_clips"], num_workers
+      )
+    except soundfile.LibsndfileError as error:
+      raise OSError(str(error)) from error
     _write_ground_truth(root / "FSD50K.ground_truth", labels)
     text = json.dumps(parameters, indent=2) + "\n"
     (root / PARAMETERS_FILE).write_text(text, "utf-8")
-    try:
-      root.rename(folder)
-    except OSError:
-      # Another process was faster; its set must equal this one.
-      if not _is_written(folder, parameters):
-        raise
 
 
 def _is_written(folder: Path, parameters: dict) -> bool:

@@ -13,6 +13,7 @@ import urllib3
 from etils import epath
 from tqdm import tqdm
 
+from audiotag_jax import files
 from audiotag_jax.errors import UserError
 
 ZENODO_URL = "https://zenodo.org/records/4060432/files/{name}?download=1"
@@ -46,26 +47,36 @@ Result = TypeVar("Result")
 
 
 def download_record(
-  folder: Path, *, url: str = ZENODO_URL, files: dict[str, str] = RECORD_MD5
+  folder: Path, *, url: str = ZENODO_URL, record: dict[str, str] = RECORD_MD5
 ) -> None:
   """Downloads the files that a folder lacks.
 
   A file gets its name once it is whole and its md5 is right. Until then it is
-  `NAME.partial`, and a later call downloads the rest.
+  `NAME.partial`, and a later call downloads the rest. If another process downloads to
+  the folder, the call waits.
 
   Args:
     folder: the folder to write to; created if it is missing.
     url: the address of a file, with `{name}` in place of the file's name.
-    files: the files' md5s, by name.
+    record: the files' md5s, by name.
 
   Raises:
-    UserError: the disk has too little room; the server does not have a file, cannot be
-      reached or stops sending for minutes; a file is broken twice.
+    UserError: the disk has too little room or cannot be written; the server does not
+      have a file, cannot be reached or stops sending for minutes; a file is broken
+      twice.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  names = [name for name in files if not (folder / name).exists()]
-  if not names:
+  if all((folder / name).exists() for name in record):
     return
+  advice = "make room, or choose another folder; the part downloaded so far is kept"
+  with (
+    files.written(folder, advice),
+    files.owned(folder / ".lock", f"the folder {folder}", wait=True),
+  ):
+    _download_missing(folder, url, record)
+
+
+def _download_missing(folder: Path, url: str, record: dict[str, str]) -> None:
+  names = [name for name in record if not (folder / name).exists()]
   with requests.Session() as session:
     # Bytes as they are stored, because compressed ones cannot be resumed in the middle.
     session.headers["Accept-Encoding"] = "identity"
@@ -74,7 +85,7 @@ def download_record(
     _check_room(folder, total - fetched)
     with _progress_bar(total, initial=fetched) as bar:
       for name in names:
-        _fetch(session, url.format(name=name), folder / name, files[name], bar)
+        _fetch(session, url.format(name=name), folder / name, record[name], bar)
 
 
 def check_md5(folder: epath.Path, expected: dict[str, str]) -> None:
@@ -168,6 +179,7 @@ def _fetch(
     bar.set_description(f"checking {path.name}")
     found = _md5(partial, lambda num_bytes: None)
     if found == md5:
+      files.sync(partial)
       partial.rename(path)
       return
     bar.update(-_size(partial))

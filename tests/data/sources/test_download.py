@@ -97,11 +97,12 @@ def server(monkeypatch):
 
 
 def fetch(server, folder, files=MD5):
-  download.download_record(folder, url=server.url, files=files)
+  download.download_record(folder, url=server.url, record=files)
 
 
 def contents(folder):
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
+  paths = (path for path in folder.iterdir() if path.name != ".lock")
+  return {path.name: path.read_bytes() for path in paths}
 
 
 def test_files_are_fetched_once(server, tmp_path):
