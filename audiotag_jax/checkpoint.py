@@ -6,7 +6,7 @@ saved also opens on one.
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,23 @@ def checksums(tree: Any) -> dict[str, int]:
     )
     for path, leaf in leaves
   }
+
+
+def check_checksums(tree: Any, metadata: Mapping[str, Any] | None, what: str) -> None:
+  """Compares restored arrays with the checksums that were saved with them.
+
+  Args:
+    tree: the restored arrays.
+    metadata: orbax's custom metadata; that of version 0.2 and older has no `crc32c`.
+    what: the name of the checkpoint in the message.
+
+  Raises:
+    DamagedError: an array has changed.
+  """
+  saved = (metadata or {}).get("crc32c", {})
+  for key, value in checksums(tree).items():
+    if saved.get(key, value) != value:
+      raise DamagedError(f"{what} is damaged: {key} is not what was saved")
 
 
 def _best_metric(metrics: dict[str, float]) -> float:
@@ -226,13 +243,7 @@ class RunCheckpoints:
       state = self._manager.restore(step, args=ocp.args.StandardRestore(like))
     except Exception as error:
       raise DamagedError(f"{what} cannot be read: {one_line(error)}") from error
-    # Checkpoints of version 0.1 have no checksums.
-    expected = facts.get("crc32c", {})
-    changed = [k for k, v in checksums(state).items() if expected.get(k, v) != v]
-    if changed:
-      raise DamagedError(
-        f"{what} is damaged: {changed[0]} has changed since it was saved"
-      )
+    check_checksums(state, facts, what)
     return state
 
   def restore_latest(self, like: Any) -> tuple[Any, int, dict[str, Any]] | None:

@@ -100,7 +100,11 @@ def save_model(
     )
     handler = _frugal_handler(alone)
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-      checkpointer.save(new / WEIGHTS, variables)
+      checkpointer.save(
+        new / WEIGHTS,
+        variables,
+        custom_metadata={"crc32c": checkpoint.checksums(variables)},
+      )
     files.write_json(new / DESCRIPTION, fields, ensure_ascii=False)
 
 
@@ -196,7 +200,8 @@ def load_model(
   expected = expect(description) if expect else None
   try:
     with ocp.StandardCheckpointer() as checkpointer:
-      saved = checkpointer.metadata(path).item_metadata.tree
+      metadata = checkpointer.metadata(path)
+      saved = metadata.item_metadata.tree
       num_bytes = sum(_num_bytes(leaf) for leaf in jax.tree.leaves(saved))
       if num_bytes > MAX_WEIGHTS_BYTES:
         raise UserError(
@@ -207,7 +212,11 @@ def load_model(
         given = {key: saved.get(key, {}) for key in expected}
         checkpoint.check_same_shapes(given, expected, str(directory))
       like = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
-      return description, checkpointer.restore(path, like)
+      variables = checkpointer.restore(path, like)
+      checkpoint.check_checksums(variables, metadata.custom_metadata, str(path))
+      return description, variables
+  except checkpoint.DamagedError as error:
+    raise UserError(f"{error}: {REMEDY}") from error
   except (UserError, MemoryError):
     raise
   except Exception as error:  # orbax and tensorstore may raise anything.
