@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -89,9 +90,24 @@ def describe_refusal(error: OSError) -> str:
     for path in (error.filename, error.filename2)
     if path is not None
   ]
+  paths = paths or _written(error)
   if not paths:
     return f"a file cannot be read or written ({reason}): {advice}"
   return f"{' or '.join(paths)} cannot be read or written ({reason}): {advice}"
+
+
+def _written(error: OSError) -> list[str]:
+  """Returns the path that was written to, which a full disk's error does not name.
+
+  It is the innermost path among the variables of the functions that were running.
+  """
+  found = [
+    os.fspath(value)
+    for frame, _ in traceback.walk_tb(error.__traceback__)
+    for name, value in frame.f_locals.items()
+    if name in ("partial", "path", "output") and isinstance(value, os.PathLike)
+  ]
+  return found[-1:]
 
 
 def _fail(message: str) -> NoReturn:

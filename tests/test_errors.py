@@ -61,6 +61,20 @@ def test_what_a_user_can_mend_is_one_line(error, line):
   assert line_of(error) == f"error: {line}"
 
 
+def test_a_full_disk_names_the_file_that_did_not_fit(tmp_path):
+  @exit_on_user_error
+  def main():
+    path = tmp_path / "a.json"
+    with open("/dev/full", "wb", buffering=0) as file:
+      file.write(path.name.encode())
+
+  with pytest.raises(SystemExit) as exit_:
+    main()
+  assert str(exit_.value.code).startswith(
+    f"error: {tmp_path}/a.json cannot be read or written (No space left on device)"
+  )
+
+
 def test_a_fault_of_the_code_keeps_its_traceback():
   @exit_on_user_error
   def main():
