@@ -21,6 +21,9 @@ from audiotag_jax.errors import UserError, exit_on_user_error
 if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 
+# Most characters that are read of md5sum's output, which has a line for each archive.
+MAX_MD5SUMS = 2**20
+
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
   parser = command_line.create_parser(__doc__)
@@ -111,7 +114,9 @@ def expected_md5(md5sums: Path | None) -> dict[str, str]:
   if not md5sums:
     return download.RECORD_MD5
   try:
-    lines = [line.split(maxsplit=1) for line in md5sums.read_text().splitlines()]
+    with md5sums.open(encoding="utf-8") as file:
+      text = file.read(MAX_MD5SUMS)
+    lines = [line.split(maxsplit=1) for line in text.splitlines()]
     return {name.lstrip("*"): md5 for md5, name in lines}
   except (OSError, ValueError) as error:
     raise UserError(

@@ -6,6 +6,7 @@ every model's run uses the same clips.
 """
 
 import csv
+import io
 
 import numpy as np
 from absl import logging
@@ -14,6 +15,7 @@ from etils import epath
 from audiotag_jax import files
 from audiotag_jax.data import builder
 from audiotag_jax.data.clips import ClipIndex
+from audiotag_jax.data.sources.listing import read_rows
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.data.sources.stratify import draw_stratified
 from audiotag_jax.errors import UserError
@@ -58,16 +60,19 @@ def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
     path: a csv file with the columns fname and split.
 
   Raises:
-    UserError: the file names clips that `dev` lacks, or cannot be written.
+    UserError: the file is damaged, names clips that `dev` lacks, or cannot be written.
   """
   if not path.exists():
     split = draw_study_split(dev.labels.toarray())
-    rows = [f"{f},{s}\n" for f, s in zip(dev.fname, split, strict=True) if s]
+    rows = [row for row in zip(dev.fname, split, strict=True) if row[1]]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("fname", "split"), *rows])
     with files.written(path, "make room, or choose another --config.data.data_dir"):
-      files.write_text(path, "".join(["fname,split\n", *rows]))
+      files.write_text(path, text.getvalue())
     logging.info("Drew the study's split: %s", path)
-  with path.open() as file:
-    split_of = {row["fname"]: row["split"] for row in csv.DictReader(file)}
+  split_of = {
+    row["fname"]: row["split"] for _, row in read_rows(path, ("fname", "split"))
+  }
   missing = split_of.keys() - set(dev.fname.tolist())
   if missing:
     raise UserError(

@@ -133,7 +133,8 @@ def read_done(output: Path, file_format: str) -> dict[str, bool]:
   Raises:
     UserError: the output is of another format.
   """
-  data = output.read_bytes() if output.exists() else b""
+  # A device, such as /dev/full, may have no end.
+  data = output.read_bytes() if output.is_file() else b""
   finished = data[: data.rfind(b"\n") + 1]
   try:
     done = _parse(finished.decode(), file_format) if data else {}

@@ -108,7 +108,7 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   """Returns the classes' names: from a file, from a model directory, or AudioSet's.
 
   Raises:
-    UserError: the names are missing, or are not as many as the classes.
+    UserError: the names are missing, not as many as the classes, or not all different.
   """
   if not path:
     names = class_names.audioset_class_names()
@@ -121,11 +121,19 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   if (Path(path) / workdir.DESCRIPTION).is_file():
     names = model_directory.read_description(Path(path)).class_names
   elif Path(path).is_file():
-    names = Path(path).read_text(encoding="utf-8").splitlines()
+    try:
+      names = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+      raise UserError(
+        f"--class_names={path} cannot be read ({error}): give UTF-8 text, one name per "
+        "line"
+      ) from error
   else:
     raise UserError(f"--class_names: {path} is not a file or a model directory")
   if len(names) != num_classes:
     raise UserError(f"{path} has {len(names)} names for {num_classes} classes")
+  if len(set(names)) < len(names):
+    raise UserError(f"{path} has a name twice: give each class one of its own")
   return names
 
 

@@ -112,7 +112,7 @@ def _is_written(folder: Path, parameters: dict) -> bool:
     return False
   try:
     found = json.loads((folder / PARAMETERS_FILE).read_text("utf-8"))
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     found = "something else"
   if found != parameters:
     raise UserError(
