@@ -241,14 +241,23 @@ def test_short_log_mels_are_filled_up_the_same_if_they_are_cached(
   log_mel = np.array([[1, 10], [2, 20], [3, 30]], np.float16)
   (tmp_path / "log_mels").write_bytes(log_mel.tobytes())
   zero, num_bytes = np.array([0]), np.array([log_mel.nbytes])
-  cached = records.Ranges((str(tmp_path / "log_mels"),), zero, zero, num_bytes)
+  cached = records.Chunks(
+    paths=(str(tmp_path / "log_mels"),),
+    file=zero,
+    start=zero,
+    num_bytes=num_bytes,
+    chunk_bytes=log_mel.nbytes,
+    first_chunk=zero,
+    crcs=np.array(list(records.chunk_crcs(log_mel.tobytes(), log_mel.nbytes))),
+  )
   clips = ClipIndex(
     classes=("Bell",),
     fname=np.array(["1"]),
     labels=sparse.csr_array(np.ones((1, 1), np.uint8)),
     num_samples=np.array([2 * config.frontend.hop_samples]),
+    source_hash=np.array([""]),
     record=zero,
-    records=cached,
+    records=None,
     features=None,
     log_mels=cached,
   )

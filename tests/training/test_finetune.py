@@ -9,7 +9,7 @@ from audiotag_jax.models.create import model_fields
 from audiotag_jax.panns.architectures import ARCHITECTURES
 from audiotag_jax.training import train
 from audiotag_jax.training.loop import Loop
-from audiotag_jax.training.run import open_run, restore_or_init
+from audiotag_jax.training.run import check_config, open_run, restore_or_init
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +161,7 @@ def test_another_architecture_is_refused(config, tmp_path):
 def test_a_folder_without_a_model_is_refused(config, tmp_path):
   config.init_from = str(tmp_path)
   with pytest.raises(UserError, match=r"has no model.json"):
-    open_run(config, tmp_path / "run")
+    check_config(config, tmp_path / "run")
 
 
 def test_a_run_leaves_a_model_that_another_can_start_from(config, tmp_path):

@@ -105,7 +105,7 @@ def test_a_run_of_an_earlier_version_goes_on(version, tiny_config, tmp_path):
   shutil.copytree(OLD_RUNS_DIR / version, tmp_path / "run")
   config = old_config(tiny_config)
   run = open_run(config, tmp_path / "run")
-  state = restore_or_init(run)
+  state, _ = restore_or_init(run)
   run.checkpoints.close()
   assert int(state.step) == 2
   # Sums of the absolute values, as they were when the checkpoint was made.
