@@ -18,7 +18,7 @@ from clu import parameter_overview
 
 from audiotag_jax import checkpoint, files, model_directory, parallel, recipes
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.data import input_pipeline
+from audiotag_jax.data import content, input_pipeline
 from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.data.dataset import load_splits
 from audiotag_jax.errors import UserError
@@ -78,11 +78,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
     model_directory.read_description(Path(config.init_from))
   with parallel.main_process_first():
     clips = load_splits(config)
-  dataset = describe_splits(clips)
-  _check_unchanged(workdir / workdir_lib.DATASET, dataset)
+  content.check_unchanged(workdir / workdir_lib.DATASET, clips)
   if parallel.is_main_process():
     files.write_json(workdir / workdir_lib.CONFIG, config.to_dict())
-    files.write_json(workdir / workdir_lib.DATASET, dataset)
+    content.write_record(workdir / workdir_lib.DATASET, clips)
 
   num_classes = clips["train"].num_classes
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
@@ -100,19 +99,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   )
 
 
-def describe_splits(clips: dict[str, ClipIndex]) -> dict[str, Any]:
-  """Describes the splits of a data set by their classes and clips."""
-  return {
-    "classes": list(clips["train"].classes),
-    "splits": {
-      name: {"num_clips": len(split), "sha256": split.sha256}
-      for name, split in clips.items()
-    },
-  }
-
-
 def _check_unchanged(path: Path, new: Any) -> None:
-  """Raises `UserError` if a workdir was made with another config or data set."""
+  """Raises `UserError` if a workdir was made with another config."""
   if not path.exists():
     return
   old, new = json.loads(path.read_text()), json.loads(json.dumps(new))
