@@ -7,9 +7,11 @@ the checksums of their chunks in a file beside them.
 """
 
 import dataclasses
+import itertools
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 
 import google_crc32c
@@ -89,19 +91,27 @@ class Ranges:
   num_bytes: np.ndarray
 
   def _read(
-    self, clips: np.ndarray, first: np.ndarray, end: np.ndarray
-  ) -> Iterator[tuple[int, str, bytes]]:
-    """Yields clip, file and bytes `first` to `end`, counted from the part's start."""
+    self, clips: np.ndarray, first: np.ndarray, pieces: Sequence[np.ndarray]
+  ) -> Iterator[tuple[int, str, list[bytes]]]:
+    """Yields clip, file, and the pieces that follow one another in the file.
+
+    Args:
+      clips: <int64>[n].
+      first: <int64>[n], where the first piece starts, counted from the part's start.
+      pieces: <int64>[n] each, their sizes.
+    """
     paths = [self.paths[i] for i in self.file[clips]]
-    starts, ends = self.start[clips] + first, self.start[clips] + end
-    found = _read_ranges(paths, starts.tolist(), ends.tolist())
-    for clip, path, data, size in zip(clips, paths, found, end - first, strict=True):
-      if isinstance(data, OSError):
-        reason = f"cannot be read ({data.strerror or data})"
-        raise DamagedError(path, clip, reason) from data
-      if len(data) < size:
+    starts = (self.start[clips] + first).tolist()
+    sizes = np.stack(pieces, axis=1).tolist()
+    for clip, path, size, found in zip(
+      clips, paths, sizes, _read_all(paths, starts, sizes), strict=True
+    ):
+      if isinstance(found, OSError):
+        reason = f"cannot be read ({found.strerror or found})"
+        raise DamagedError(path, clip, reason) from found
+      if list(map(len, found)) != size:
         raise DamagedError(path, clip, "is cut short")
-      yield clip, path, data
+      yield clip, path, found
 
 
 class Records(Ranges):
@@ -113,13 +123,13 @@ class Records(Ranges):
     Raises:
       DamagedError: a record is missing, or not what was written.
     """
-    end = self.num_bytes[clips] + FOOTER_BYTES
+    header, footer = (np.full_like(clips, n) for n in (HEADER_BYTES, FOOTER_BYTES))
+    pieces = header, self.num_bytes[clips], footer
     records = []
-    for clip, path, data in self._read(clips, np.full_like(clips, -HEADER_BYTES), end):
-      record = data[HEADER_BYTES:-FOOTER_BYTES]
-      if data[:HEADER_BYTES] != _header(record):
+    for clip, path, (before, record, after) in self._read(clips, -header, pieces):
+      if before != _header(record):
         raise DamagedError(path, clip, "has a wrong length before a record")
-      if data[-FOOTER_BYTES:] != _masked_crc(record):
+      if after != _masked_crc(record):
         raise DamagedError(path, clip, "has a wrong checksum after a record")
       records.append(record)
     return records
@@ -151,9 +161,9 @@ class Chunks(Ranges):
     first = skip // size
     end = np.minimum(-(-(skip + num_bytes) // size) * size, self.num_bytes[clips])
     parts = []
-    read = self._read(clips, first * size, end)
+    read = self._read(clips, first * size, [end - first * size])
     positions = zip(first, skip, num_bytes, strict=True)
-    for (clip, path, data), (chunk, skipped, wanted) in zip(
+    for (clip, path, (data,)), (chunk, skipped, wanted) in zip(
       read, positions, strict=True
     ):
       found = chunk_crcs(data, size)
@@ -171,33 +181,41 @@ def chunk_crcs(data: bytes, chunk_bytes: int) -> list[int]:
   return [google_crc32c.value(data[i : i + chunk_bytes]) for i in starts]
 
 
-def _read_ranges(
-  paths: Sequence[str], starts: Sequence[int], ends: Sequence[int]
-) -> list[bytes | OSError]:
+def _read_all(
+  paths: Sequence[str], starts: Sequence[int], sizes: Sequence[list[int]]
+) -> list[list[bytes] | OSError]:
+  """Reads, of each file, pieces of some sizes that follow one another."""
   if not paths or "://" not in paths[0]:
-    return list(map(_read_local, paths, starts, ends))
+    return list(map(_read_local, paths, starts, sizes))
   # A bucket answers late, but answers many requests at once.
   with ThreadPoolExecutor(NUM_REMOTE_READS) as pool:
-    return list(pool.map(_read_remote, paths, starts, ends))
+    return list(pool.map(_read_remote, paths, starts, sizes))
 
 
-def _read_local(path: str, start: int, end: int) -> bytes | OSError:
+def _read_local(path: str, start: int, sizes: list[int]) -> list[bytes] | OSError:
   try:
     with Path(path).open("rb", buffering=0) as file:
       file.seek(start)
-      data = file.read(end - start)
-      # A signal may cut a read short.
-      while len(data) < end - start and (rest := file.read(end - start - len(data))):
-        data += rest
-      return data
+      # Apart, because cutting a large piece to size would copy it.
+      return [_read_piece(file, size) for size in sizes]
   except OSError as error:
     return error
 
 
-def _read_remote(path: str, start: int, end: int) -> bytes | OSError:
+def _read_piece(file: FileIO, size: int) -> bytes:
+  data = file.read(size)
+  # A signal may cut a read short.
+  while len(data) < size and (rest := file.read(size - len(data))):
+    data += rest
+  return data
+
+
+def _read_remote(path: str, start: int, sizes: list[int]) -> list[bytes] | OSError:
   try:
     with epath.Path(path).open("rb") as file:
       file.seek(start)
-      return file.read(end - start)
+      data = file.read(sum(sizes))
   except OSError as error:
     return error
+  ends = itertools.accumulate(sizes)
+  return [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]

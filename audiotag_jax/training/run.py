@@ -24,7 +24,7 @@ from audiotag_jax import (
   recipes,
 )
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.data import input_pipeline
+from audiotag_jax.data import content, input_pipeline
 from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.data.dataset import load_splits
 from audiotag_jax.evaluation import evaluate
@@ -123,11 +123,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   is_new = not (workdir / workdir_lib.CONFIG).exists()
   with parallel.main_process_first():
     clips = load_splits(config)
-  dataset = describe_splits(clips)
-  recipes.check_unchanged(workdir / workdir_lib.DATASET, dataset)
+  content.check_unchanged(workdir / workdir_lib.DATASET, clips)
   if parallel.is_main_process():
     files.write_json(workdir / workdir_lib.CONFIG, config.to_dict())
-    files.write_json(workdir / workdir_lib.DATASET, dataset)
+    content.write_record(workdir / workdir_lib.DATASET, clips)
 
   num_classes = clips["train"].num_classes
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
@@ -144,17 +143,6 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
     eval_step=parallel.pmap(functools.partial(eval_step, model=model)),
     is_new=is_new,
   )
-
-
-def describe_splits(clips: dict[str, ClipIndex]) -> dict[str, Any]:
-  """Describes the splits of a data set by their classes and clips."""
-  return {
-    "classes": list(clips["train"].classes),
-    "splits": {
-      name: {"num_clips": len(split), "sha256": split.sha256}
-      for name, split in clips.items()
-    },
-  }
 
 
 def init_state(run: Run) -> steps.TrainState:
