@@ -162,14 +162,14 @@ def check(
   """
   for name, kind in kinds.items():
     if name not in value and not kind.optional:
-      raise UserError(f"{place} has no {name}, which is {kind.name}: {remedy}")
+      raise UserError(f"{place}: it has no {name}, which is {kind.name}: {remedy}")
     if name in value and not kind.holds(value[name]):
       raise UserError(
         f"{place}: {name} is {_quote(value[name])}, not {kind.name}: {remedy}"
       )
   unknown = sorted(value.keys() - kinds.keys())
   if unknown and not others:
-    raise UserError(f"{place} has {_quote(unknown[0])}, which is unknown: {remedy}")
+    raise UserError(f"{place}: it has {_quote(unknown[0])}, which is unknown: {remedy}")
 
 
 def _quote(value: Any) -> str:

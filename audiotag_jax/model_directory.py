@@ -38,8 +38,9 @@ KINDS = {
   "class_names": _NAMES,
   "source": json_files.OBJECT,
   "thresholds": json_files.optional(json_files.OBJECT),
-  "normalize": json_files.optional(
-    json_files.choice(*config_checks.CHOICES["data.normalize"])
+  # Older model directories lack it.
+  "normalize": dataclasses.replace(
+    json_files.choice(*config_checks.CHOICES["data.normalize"]), optional=True
   ),
 }
 
@@ -154,11 +155,11 @@ def check_description(description: dict[str, Any], place: Path) -> None:
     description: the fields of `ModelDescription`, in the types of JSON.
     place: the file, which an error names.
   """
-  what = f"{place} does not describe a model:"
+  what = f"{place} does not describe a model"
   json_files.check(description, KINDS, what, REMEDY, others=False)
   names = description["class_names"]
   if len(set(names)) < len(names):
-    raise UserError(f"{what} class_names has a name twice: {REMEDY}")
+    raise UserError(f"{what}: class_names has a name twice: {REMEDY}")
   thresholds = description.get("thresholds")
   if thresholds is not None:
     per_class = json_files.list_of(_SCORE, [len(names)])
@@ -169,11 +170,11 @@ def check_description(description: dict[str, Any], place: Path) -> None:
       "global": json_files.optional(_SCORE),
       "per_class": json_files.optional(per_class),
     }
-    json_files.check(thresholds, kinds, f"{what} thresholds", REMEDY, others=False)
+    json_files.check(thresholds, kinds, f"{what}: thresholds", REMEDY, others=False)
   try:
     config_checks.validate_front_end(description["front_end"])
   except UserError as error:
-    raise UserError(f"{what} front_end: {error}; {REMEDY}") from error
+    raise UserError(f"{what}: front_end: {error}; {REMEDY}") from error
 
 
 def load_model(

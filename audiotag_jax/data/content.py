@@ -6,14 +6,13 @@ come from. It does not depend on where and when the set was prepared.
 
 import csv
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from audiotag_jax import files
+from audiotag_jax import files, json_files
 from audiotag_jax.data import builder
 from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.errors import UserError
@@ -66,7 +65,8 @@ def check_unchanged(record: Path, splits: Mapping[str, ClipIndex]) -> None:
   """
   if not record.exists():
     return
-  old, new = json.loads(record.read_text()), describe(splits)
+  restore = "restore it from a copy, or give another --workdir"
+  old, new = json_files.read(record, restore), describe(splits)
   changes = [] if old["classes"] == new["classes"] else ["the classes"]
   for name, split in new["splits"].items():
     before = old["splits"].get(name, {})

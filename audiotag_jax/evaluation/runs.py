@@ -103,7 +103,10 @@ class FinishedRun:
       # Lists become tuples where the base has tuples.
       config.update(values)
       config_checks.validate_types(config)
-    except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
+    except (
+      *(ArithmeticError, AttributeError, KeyError, TypeError, ValueError),
+      UserError,
+    ) as error:
       reason = " ".join(str(error).split())
       raise UserError(
         f"{path} does not fit this version of the code: {reason}"

@@ -129,3 +129,66 @@ def test_a_config_of_another_version_is_refused(pair):
   (pair[0] / "config.json").write_text(json.dumps({"crnn": {"flux": 88}}))
   with pytest.raises(UserError, match="config.json does not fit this version.*flux"):
     _ = runs.load_run(pair[0]).config
+
+
+def read_all(workdir):
+  run = runs.load_run(workdir)
+  for name in runs.FILES:
+    run.read_json(name)
+  run.read_robustness()
+  assert run.config
+
+
+@pytest.mark.parametrize(
+  ("file", "text", "reason"),
+  [
+    ("config.json", "", r"config.json is not valid JSON .it is empty.: restore it"),
+    ("config.json", "[]", r"config.json holds \[\], not an object"),
+    ("config.json", '{"init_from": 3}', "init_from is 3, not text"),
+    ("config.json", '{"crnn": {"filters": ["x"]}}', "does not fit this version"),
+    ("config.json", f'{{"data": {{"clip_s": 1{"0" * 400}}}}}', "does not fit this ver"),
+    ("dataset.json", '{"splits": {"val": 1}}', "splits is .*, not an object of an obj"),
+    ("results/performance.json", "{}", "performance.json has 0 runs, not one"),
+    ("results/performance.json", '{"a": {"split": "eval"}}', "a is .*an object with m"),
+    ("results/robustness.json", '{"clean": {"mAP": "x"}}', "clean is .*with mAP"),
+    ("results/cost.json", '{"params": 1}', "it has no device, which is text"),
+  ],
+)
+def test_a_damaged_file_of_a_run_is_refused_in_one_line(tmp_path, file, text, reason):
+  workdir = finished_runs.write_run(tmp_path / "run", with_events=False, num_clips=20)
+  (workdir / file).write_text(text)
+  with pytest.raises(UserError, match=reason) as error:
+    read_all(workdir)
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("change", "reason"),
+  [
+    (lambda a: a.update(scores=a["scores"][:5]), "scores is float32.5, 12., beside 20"),
+    (lambda a: a.update(scores=a["scores"] + 1), "scores has values that are not from"),
+    (lambda a: a.update(labels=a["labels"] + 1), "labels has values that are not from"),
+    (lambda a: a.update(fname=np.array([3] * 20)), "fname is int64"),
+    (lambda a: a.update(classes=np.array([{}] * 12)), "classes.npy has .* for object"),
+  ],
+)
+def test_predictions_that_do_not_fit_together_are_refused(tmp_path, change, reason):
+  arrays = finished_runs.predictions("eval", 20, 12, 2.0, 0)
+  change(arrays)
+  np.savez_compressed(tmp_path / "predictions.npz", **arrays)
+  with pytest.raises(UserError, match=reason):
+    runs.load_predictions(tmp_path / "predictions.npz")
+
+
+def test_a_shape_that_is_larger_than_its_file_is_refused(tmp_path):
+  path = tmp_path / "predictions.npz"
+  arrays = finished_runs.predictions("eval", 20, 12, 2.0, 0)
+  np.savez(path, **arrays)
+  data = path.read_bytes()
+  forged = data.replace(
+    b"'shape': (20, 12), }" + b" " * 9, b"'shape': (99999999999, 9), }"
+  )
+  assert forged != data
+  path.write_bytes(forged)
+  with pytest.raises(UserError, match="predictions.npz cannot be read"):
+    runs.load_predictions(path)

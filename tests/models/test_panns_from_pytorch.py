@@ -246,7 +246,7 @@ def test_nothing_is_left_of_a_write_that_fails(cnn6, tmp_path, monkeypatch):
   def fail(*_, **__):
     raise OSError("disk full")
 
-  monkeypatch.setattr(model_directory.json, "dumps", fail)
+  monkeypatch.setattr(json, "dumps", fail)
   with pytest.raises(OSError, match="disk full"):
     panns_from_pytorch.convert_file(path, tmp_path / "out")
   assert os.listdir(tmp_path) == ["x.pth"]

@@ -99,7 +99,7 @@ def test_three_runs(run_compare, tmp_path, capsys):
   assert "| metric | cnn14 − crnn | ensemble − crnn | ensemble − cnn14 |" in markdown
   assert "| label prior (chance) |" in markdown
   assert "Left out, without event files: ensemble." in markdown
-  assert r"\<Rain\>\|$5$" in markdown
+  assert r"\<Rain\>\|\$5\$" in markdown
   assert "&lt;Rain&gt;|$5$" in (output / "report.html").read_text()
 
 
