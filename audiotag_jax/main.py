@@ -24,6 +24,12 @@ def parse_args() -> argparse.Namespace:
     help="train (or resume training) and evaluate, the default; or only evaluate a "
     "checkpoint",
   )
+  several = parser.add_argument_group(
+    "several hosts", "Slurm, Open MPI and TPU pods need none of these."
+  )
+  several.add_argument("--coordinator_address", help="host:port of process 0")
+  several.add_argument("--num_processes", type=int, help="processes of the run")
+  several.add_argument("--process_id", type=int, help="this process, from 0")
   return parser.parse_args()
 
 
@@ -35,10 +41,14 @@ def main() -> None:
   logs.show_progress()
   faulthandler.enable()  # A crash in compiled code shows its Python call.
   # Imported here because these take seconds, which a mistyped flag should not cost.
+  from audiotag_jax import parallel
   from audiotag_jax.training import evaluate_run, train
 
   entry = {"train": train.train_and_evaluate, "evaluate": evaluate_run.evaluate_only}
-  print(entry[args.mode](config, args.workdir))
+  with parallel.joined_processes(
+    args.coordinator_address, args.num_processes, args.process_id
+  ):
+    print(entry[args.mode](config, args.workdir))
 
 
 if __name__ == "__main__":

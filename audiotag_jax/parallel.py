@@ -5,21 +5,171 @@ parameters are replicated, batches are sharded on their first axis.
 """
 
 import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from audiotag_jax.errors import UserError
+from audiotag_jax.errors import UserError, exit_on_user_error
 
 # Name of the devices' axis, for collectives in a step and synchronised BatchNorm.
 AXIS = "devices"
 
+# Seconds without a sign of life after which a process counts as dead.
+HEARTBEAT_TIMEOUT_S = 30
+# Variables by which launchers say how many processes they start: Slurm, Open MPI, other
+# MPIs, torchrun.
+PROCESS_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE")
+# Words of errors that say that another process does not answer.
+LOST_PROCESS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "oordination")
+RESUME = "The same command on every host resumes the run from its last checkpoint"
+
 process_index = jax.process_index
 process_count = jax.process_count
+
+
+@contextlib.contextmanager
+def joined_processes(
+  coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> Iterator[None]:
+  """Joins this process with the others of its run; enter it before JAX is used.
+
+  With None for all three, JAX finds the processes of Slurm, Open MPI or a TPU pod, if
+  there are several. If the block raises, this process ends at once, because the others
+  wait for it; they notice, and end too.
+
+  Args:
+    coordinator_address: host:port of process 0.
+    num_processes: processes of the run; 1 if this process is alone.
+    process_id: number of this process, from 0.
+
+  Raises:
+    UserError: the arguments are incomplete or invalid, or JAX does not find the
+      processes that a launcher has started.
+  """
+  given = [x is not None for x in (coordinator_address, num_processes, process_id)]
+  if num_processes != 1 and any(given) and not all(given):
+    raise UserError(
+      "--coordinator_address, --num_processes and --process_id belong together"
+    )
+  # The hosts of a TPU pod find one another without a launcher.
+  may_be_tpu = importlib.util.find_spec("libtpu") is not None
+  if num_processes == 1 or not (any(given) or may_be_tpu or started_processes()):
+    yield
+    return
+  joined = False
+  try:
+    with _last_words(
+      f"error: process {os.getpid()} on {socket.gethostname()} ended: it was killed, "
+      f"or another process of the run ended or did not come. {RESUME}"
+    ):
+      joined = _join(coordinator_address, num_processes, process_id)
+      yield
+  except (Exception, KeyboardInterrupt) as error:
+    if joined:
+      _end(error)
+    raise
+
+
+def started_processes() -> str:
+  """Returns what a launcher says if it has started several processes, or nothing."""
+  for variable in PROCESS_COUNTS:
+    count = os.environ.get(variable, "")
+    if count.isdigit() and int(count) > 1:
+      return f"{variable}={count}"
+  return ""
+
+
+@contextlib.contextmanager
+def _last_words(line: str) -> Iterator[None]:
+  """Has a line printed if this process is killed or aborts inside the block.
+
+  JAX aborts a process whose run has lost another one, and logs many lines. A process of
+  Python's waits for that, because no code of this process runs then.
+  """
+  wait = "import sys; sys.stdin.read() or print(sys.argv[1], file=sys.stderr)"
+  with subprocess.Popen(
+    [sys.executable, "-S", "-c", wait, line],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.DEVNULL,
+    start_new_session=True,  # Ctrl-C does not reach it.
+    text=True,
+  ) as witness:
+    try:
+      yield
+    finally:
+      witness.communicate("The process ends by itself.")
+
+
+def _join(address: str | None, count: int | None, index: int | None) -> bool:
+  """Joins the processes and connects their devices; returns whether there are any."""
+  # The stacks that main.py's faulthandler prints would hide the reason of an abort.
+  signal.signal(signal.SIGABRT, signal.SIG_DFL)
+  try:
+    jax.distributed.initialize(
+      address, count, index, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_S
+    )
+  except (RuntimeError, ValueError) as error:
+    reason = str(error).partition("\n")[0]
+    if address is not None:
+      raise UserError(f"process {index} of {count} cannot join: {reason}") from error
+    if started := started_processes():
+      raise UserError(
+        f"{started}, but this process cannot join the others ({reason}): start main.py "
+        "by srun or mpirun, or give --coordinator_address, --num_processes and "
+        "--process_id; --num_processes=1 if it is alone"
+      ) from error
+    return False
+  # Gloo waits for 30 s for a connection, but without an end for data. So all connect
+  # now; later, one process may prepare data for hours while the others wait.
+  multihost_utils.sync_global_devices("joined")
+  pmap(lambda x: jax.lax.psum(x, AXIS))(np.zeros(jax.local_device_count()))
+  return True
+
+
+@exit_on_user_error
+def _raise(error: BaseException) -> None:
+  raise error
+
+
+def _end(error: BaseException) -> NoReturn:
+  """Ends this process as an exception does, but does not wait for the others."""
+  code: Any = 1
+  try:
+    _raise(_lost_process(error) or error)
+  except SystemExit as end:
+    code = end.code
+    if isinstance(code, str):
+      print(code, file=sys.stderr)
+      code = 1
+  except BaseException:
+    traceback.print_exc()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
+
+
+def _lost_process(error: BaseException | None) -> UserError | None:
+  """Returns the error to show if another process does not answer."""
+  while error is not None:
+    reason = str(error)
+    if not isinstance(error, UserError) and any(x in reason for x in LOST_PROCESS):
+      return UserError(
+        f"another process of the run ended ({reason.partition('[')[0][:100].strip()}). "
+        f"{RESUME}"
+      )
+    error = error.__context__
+  return None
 
 
 def is_main_process() -> bool:

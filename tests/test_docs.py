@@ -109,6 +109,13 @@ def test_commands_name_what_exists(page, monkeypatch, capsys):
       assert name in OTHERS, command
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_scripts_call_main_as_it_is(page, monkeypatch, capsys):
+  text = "".join(blocks(page, "sh", "ini")).replace("\\\n", " ")
+  for args in re.findall(r"-m\s+audiotag_jax\.main ([^\";\n]+)", text):
+    check_tool("audiotag_jax.main", shlex.split(args), monkeypatch, capsys)
+
+
 def test_the_commands_are_found():
   found = [" ".join(command) for page in PAGES for command in commands(page)]
   assert "python -m pytest" in found

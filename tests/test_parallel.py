@@ -1,3 +1,6 @@
+import importlib.util
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -54,3 +57,67 @@ def test_sizes_that_can_be_shared_out(size, parts):
 def test_sizes_that_cannot(size, parts, message):
   with pytest.raises(UserError, match=message):
     parallel.check_divisible(size, "train.batch_size", parts)
+
+
+class TestJoinedProcesses:
+  """The decision whether this process joins others; test_processes.py joins them."""
+
+  @pytest.fixture(autouse=True)
+  def calls(self, monkeypatch):
+    """The calls of `jax.distributed.initialize`, which finds no cluster."""
+    calls = []
+
+    def initialize(*args, **_):
+      calls.append(args)
+      raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for variable in parallel.PROCESS_COUNTS:
+      monkeypatch.delenv(variable, raising=False)
+    return calls
+
+  @pytest.mark.parametrize("count", ["1", "", "many"])
+  def test_a_process_without_others_is_alone(self, calls, monkeypatch, count):
+    monkeypatch.setenv("SLURM_NTASKS", count)
+    with parallel.joined_processes(None, None, None):
+      assert not calls
+
+  def test_one_process_of_several_can_be_told_to_be_alone(self, calls, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with parallel.joined_processes(None, 1, None):
+      assert not calls
+
+  @pytest.mark.parametrize("variable", parallel.PROCESS_COUNTS)
+  def test_processes_that_jax_does_not_find_are_refused(self, monkeypatch, variable):
+    monkeypatch.setenv(variable, "4")
+    with (
+      pytest.raises(UserError, match=f"{variable}=4, but this process cannot join"),
+      parallel.joined_processes(None, None, None),
+    ):
+      pass
+
+  @pytest.mark.parametrize("given", [("a:1", None, 0), (None, 2, None), (None, 2, 0)])
+  def test_flags_that_belong_together(self, given):
+    with (
+      pytest.raises(UserError, match="belong together"),
+      parallel.joined_processes(*given),
+    ):
+      pass
+
+  def test_flags_that_jax_refuses_are_one_line(self, calls):
+    with (
+      pytest.raises(UserError, match="process 2 of 2 cannot join: coordinator_address"),
+      parallel.joined_processes("localhost:1", 2, 2),
+    ):
+      pass
+    assert calls == [("localhost:1", 2, 2)]
+
+  def test_a_tpu_library_without_a_tpu_changes_nothing(self, calls, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with (
+      pytest.raises(KeyError, match="of the block"),
+      parallel.joined_processes(None, None, None),
+    ):
+      raise KeyError("of the block")
+    assert calls == [(None, None, None)]

@@ -257,6 +257,13 @@ def main() -> None:
   # The runs need it. If it is missing, the study says so before it starts a run.
   import tensorflow_datasets  # noqa: F401
 
+  from audiotag_jax import parallel
+
+  if started := parallel.started_processes():
+    raise UserError(
+      f"a study is for one process, but {started}: start it without srun or mpirun, or "
+      "train each recipe with main.py"
+    )
   try:
     if args.demo:
       steps = plan_demo(args.workdir, args.seeds, args.overrides)

@@ -206,6 +206,13 @@ def test_what_is_wrong_is_one_line_and_nothing_is_run(
   assert not runner.commands
 
 
+def test_a_study_of_several_processes_is_refused(runner, recipes, monkeypatch, capsys):
+  monkeypatch.setenv("SLURM_NTASKS", "4")
+  said = launch_wrong(monkeypatch, capsys, *recipes, SOURCE)
+  assert said.startswith("error: a study is for one process, but SLURM_NTASKS=4: ")
+  assert not runner.commands
+
+
 @pytest.mark.slow
 def test_the_demo_s_way_from_pre_training_to_fine_tuning(tmp_path, monkeypatch):
   overrides = [
