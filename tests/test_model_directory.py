@@ -1,8 +1,7 @@
-import re
-
 """Every field of a model.json has its type and range, and agrees with the others."""
 
 import json
+import re
 
 import pytest
 import tiny_models
