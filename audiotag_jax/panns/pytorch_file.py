@@ -78,7 +78,7 @@ def _state_dict(path: Path, device: str) -> dict[str, Any]:
   if not isinstance(content, dict) or not content:
     raise UserError(f"{path} has no state_dict, alone or under `model`")
   others = [
-    # A key that is not text may be a nest that fills the memory as text.
+    # A key that is not text may be a nest, which fills the memory as text.
     key if isinstance(key, str) else f"a key of type {type(key).__name__}"
     for key, value in content.items()
     if not (isinstance(key, str) and isinstance(value, torch.Tensor))
