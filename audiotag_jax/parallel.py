@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from audiotag_jax.errors import UserError, exit_on_user_error
+from audiotag_jax.errors import Stopped, UserError, exit_on_user_error
 
 # Name of the devices' axis, for collectives in a step and synchronised BatchNorm.
 AXIS = "devices"
@@ -75,6 +75,8 @@ def joined_processes(
     ):
       joined = _join(coordinator_address, num_processes, process_id)
       yield
+  except Stopped:
+    raise  # All processes stop at the same step.
   except (Exception, KeyboardInterrupt) as error:
     if joined:
       _end(error)

@@ -7,6 +7,7 @@ The process that they are compared with has eight devices.
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def start(finished, tmp_path):
     "  return config\n"
   )
 
-  def start_all(launch, count, workdir):
+  def start_all(launch, count, workdir, *overrides):
     number = random.randrange(4096)  # JAX's port is 61440 and this
     for index in range(count):
       env, flags = launch(number, index, count)
@@ -72,7 +73,7 @@ def start(finished, tmp_path):
       command = [sys.executable, "-m", "audiotag_jax.main", f"--config={recipe}"]
       with (tmp_path / f"{workdir.name}.{len(started)}").open("w") as log:
         process = subprocess.Popen(
-          [*command, f"--workdir={workdir}", *flags],
+          [*command, f"--workdir={workdir}", *flags, *overrides],
           env=os.environ | env,
           stdout=log,
           stderr=subprocess.STDOUT,
@@ -172,6 +173,32 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on(
 
   finish(start(by_slurm, 2, workdir))
   assert_same_run(finished, workdir)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_signal_to_one_process_saves_one_step_of_all(
+  start, tmp_path, number, stopped
+):
+  workdir = tmp_path / "run"
+  longer = ("--config.train.num_steps=400", "--config.train.eval_every_steps=200")
+  processes = start(by_flags, 2, workdir, *longer)
+  while "train/loss" not in read(processes[0][1]):
+    assert processes[0][0].poll() is None, read(processes[0][1])[-3000:]
+    time.sleep(0.05)
+  processes[stopped][0].send_signal(number)
+  saved = set()
+  for process, log in processes:
+    code = process.wait(120)
+    assert code in (128 + number, 128 + signal.SIGTERM), read(log)[-3000:]
+    assert "Traceback" not in read(log)
+    saved |= set(re.findall(r"is saved at step (\d+) of 400", read(log)))
+  (step,) = saved
+  assert (workdir / "checkpoints" / step).exists()
+  finish(start(by_flags, 2, workdir, *longer))
+  steps, _ = learning_curves.read_scalars(workdir)["train/loss"]
+  assert steps.tolist() == list(range(2, 401, 2))
 
 
 def test_processes_that_cannot_join_are_refused(tmp_path, monkeypatch):
