@@ -184,6 +184,10 @@ class Output:
     self._is_folder = self._format == "audacity" and several
     if self._path and self._path.is_dir() and not self._is_folder:
       raise UserError(f"--output={self._path} is a folder: give a file")
+    is_whole = self._format not in APPENDED_FORMATS and not self._is_folder
+    if self._path and is_whole and self._path.exists() and not self._path.is_file():
+      # The file that is moved to its place would replace a device, such as /dev/null.
+      raise UserError(f"--output={self._path} is not a file: give a file")
     if self._is_folder and not self._path:
       raise UserError(
         f"--format=audacity of {len(found)} files needs --output=FOLDER, for a label "

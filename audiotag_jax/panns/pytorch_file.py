@@ -118,8 +118,10 @@ def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
   """Writes {"model": state_dict}, as PANNs' own files have it: whole or not at all.
 
   Raises:
-    UserError: PyTorch is not installed.
+    UserError: PyTorch is not installed, or `path` is a folder or a device.
   """
+  if path.exists() and not path.is_file():
+    raise UserError(f"{path} is not a file: give a file")
   try:
     import torch
   except ImportError as error:

@@ -244,6 +244,15 @@ def test_another_output_is_left_alone(run, folder, tmp_path):
     assert output.read_text() == notes
 
 
+def test_an_output_that_is_not_a_file_is_not_replaced(run, folder, tmp_path):
+  pipe = tmp_path / "pipe"  # stands in for a device, such as /dev/null
+  os.mkfifo(pipe)
+  for file_format in ("json", "table"):
+    code, _, _ = run(folder, f"--format={file_format}", f"--output={pipe}")
+    assert code == f"error: --output={pipe} is not a file: give a file"
+  assert pipe.is_fifo()
+
+
 def test_csv_has_a_row_a_tag(run, folder):
   _, out, _ = run(folder, "--format=csv")
   rows = list(csv.DictReader(io.StringIO(out)))
