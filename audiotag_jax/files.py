@@ -120,8 +120,13 @@ def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> 
     path: the final name, on any file system that etils supports; its folder is created
       if it does not exist.
     write: writes the file whose path it gets; if it raises, the file is removed.
+
+  Raises:
+    UserError: `path` is a folder or a device, which a file must not replace.
   """
   path = epath.Path(path)
+  if _is_local(path) and path.exists() and not path.is_file():
+    raise UserError(f"{path} is not a file: give a file")
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
   try:

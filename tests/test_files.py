@@ -76,6 +76,14 @@ def test_a_write_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_
   assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+  pipe = tmp_path / "pipe"  # stands in for a device, such as /dev/null
+  os.mkfifo(pipe)
+  with pytest.raises(UserError, match="pipe is not a file: give a file"):
+    files.write_text(pipe, "text")
+  assert pipe.is_fifo()
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
   path = tmp_path / "a.txt"
 

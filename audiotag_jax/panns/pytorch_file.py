@@ -1,6 +1,5 @@
 """Files of PyTorch that hold a state_dict: read without running code, written whole."""
 
-import os
 import pickle
 import re
 import zipfile
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from audiotag_jax import files
 from audiotag_jax.errors import UserError
 
 
@@ -120,8 +120,6 @@ def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
   Raises:
     UserError: PyTorch is not installed, or `path` is a folder or a device.
   """
-  if path.exists() and not path.is_file():
-    raise UserError(f"{path} is not a file: give a file")
   try:
     import torch
   except ImportError as error:
@@ -129,10 +127,4 @@ def write_state_dict(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
       "PyTorch is needed to write .pth files: pip install torch"
     ) from error
   tensors = {key: torch.from_numpy(array) for key, array in state_dict.items()}
-  path.absolute().parent.mkdir(parents=True, exist_ok=True)
-  new = path.with_name(f".{path.name}.{os.getpid()}.new")
-  try:
-    torch.save({"model": tensors}, new)
-    new.replace(path)
-  finally:
-    new.unlink(missing_ok=True)
+  files.write_whole(path, lambda partial: torch.save({"model": tensors}, partial))
