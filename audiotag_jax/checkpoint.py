@@ -5,7 +5,9 @@ saved also opens on one.
 """
 
 import dataclasses
+import functools
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,23 @@ def check_checksums(tree: Any, metadata: Mapping[str, Any] | None, what: str) ->
   for key, value in checksums(tree).items():
     if saved.get(key, value) != value:
       raise DamagedError(f"{what} is damaged: {key} is not what was saved")
+
+
+@functools.cache
+def quiet_closed_loops() -> None:
+  """Hides, from now on, what TensorStore's threads print after a read that failed.
+
+  The first failure closes orbax's event loop, and each read that ends later prints a
+  traceback because of that.
+  """
+  hook = sys.unraisablehook
+
+  def filtered(unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and "loop is closed" in str(error)):
+      hook(unraisable)
+
+  sys.unraisablehook = filtered
 
 
 def _best_metric(metrics: dict[str, float]) -> float:
@@ -233,6 +252,7 @@ class RunCheckpoints:
       UserError: the checkpoint holds another structure or other shapes.
     """
     what = f"checkpoint {self._directory}/{step}"
+    quiet_closed_loops()
     try:
       saved = self._manager.item_metadata(step).tree
       facts = self._facts(step)

@@ -125,7 +125,7 @@ def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> 
     UserError: `path` is a folder or a device, which a file must not replace.
   """
   path = epath.Path(path)
-  if _is_local(path) and path.exists() and not path.is_file():
+  if _is_local(path) and os.path.exists(path) and not os.path.isfile(path):
     raise UserError(f"{path} is not a file: give a file")
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")

@@ -199,6 +199,7 @@ def load_model(
   if not path.exists():
     raise UserError(f"{directory} has no {WEIGHTS}: {REMEDY}")
   expected = expect(description) if expect else None
+  checkpoint.quiet_closed_loops()
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       metadata = checkpointer.metadata(path)

@@ -23,7 +23,7 @@ from audiotag_jax import config as config_lib
 from audiotag_jax import files
 from audiotag_jax.data import builder, log_mel_cache
 from audiotag_jax.data.clips import read_index
-from audiotag_jax.data.demo import soundscapes
+from audiotag_jax.data.demo import fsd50k_folder
 from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.errors import UserError
 
@@ -50,7 +50,7 @@ def cache(source: str, folder: Path) -> None:
 
 def synthesize(_: str, folder: Path) -> None:
   sizes = {"num_train": 3, "num_val": 1, "num_eval": 1}
-  soundscapes.write_soundscapes(folder / "demo", **sizes, seed=0)
+  fsd50k_folder.write_soundscapes(folder / "demo", **sizes, seed=0)
 
 
 TASKS = {"prepare": prepare, "cache": cache, "synthesize": synthesize}

@@ -1,6 +1,7 @@
 """Kills, signals and damage: nothing of a run is lost, nothing is counted twice."""
 
 import collections
+import copy
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 
 import commands
+import conftest
 import jax
 import numpy as np
 import pytest
@@ -83,17 +85,27 @@ def partial_files(folder):
   ]
 
 
-@pytest.fixture
-def config(tiny_config):
-  """A recipe with all that a resumed run could lose; log lines between validations."""
-  tiny_config.augment.mixup_alpha = 1.0
-  tiny_config.augment.time_stripes = 1
-  tiny_config.data.sampling = "label_weighted"
-  tiny_config.train.ema_decay = 0.9
-  tiny_config.train.num_steps = 8
-  tiny_config.train.log_every_steps = 3
-  tiny_config.train.eval_every_steps = 4
-  return tiny_config
+def with_all_to_lose(config):
+  """Makes a recipe with all that a resumed run could lose, and log lines in between."""
+  config.augment.mixup_alpha = 1.0
+  config.augment.time_stripes = 1
+  config.crnn.dropout = 0.3
+  config.data.sampling = "label_weighted"
+  config.train.ema_decay = 0.9
+  config.train.num_steps = 8
+  config.train.log_every_steps = 3
+  config.train.eval_every_steps = 4
+  return config
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+  """The config and the workdir of a run that nothing stopped."""
+  folder = tmp_path_factory.mktemp("unbroken")
+  source = conftest.write_fsd50k(folder / "source", conftest.CLIPS)
+  config = with_all_to_lose(conftest.create_tiny_config(source, folder / "data"))
+  train.train_and_evaluate(config, str(folder / "run"))
+  return config, folder / "run"
 
 
 def signal_at(monkeypatch, number, step):
@@ -108,78 +120,73 @@ def signal_at(monkeypatch, number, step):
   monkeypatch.setattr(parallel, "shard", shard_and_signal)
 
 
-def test_a_run_stopped_by_signals_ends_as_an_unbroken_one(
-  config, tmp_path, monkeypatch
-):
-  unbroken, stopped = tmp_path / "unbroken/run", tmp_path / "stopped/run"
-  train.train_and_evaluate(config, str(unbroken))
+def signal_in_validation(monkeypatch, number):
+  """Sends this process SIGTERM in the first, second or later validation from now."""
+  calls, gather = itertools.count(1), parallel.gather
 
-  # Step 1 has no log line yet; step 4 is due for a validation.
-  for number, step, saved in (
-    (signal.SIGTERM, 1, 1),
-    (signal.SIGINT, 3, 4),
-    (signal.SIGTERM, 1, 5),
-  ):
-    with monkeypatch.context() as patch:
-      signal_at(patch, number, step)
-      with pytest.raises(Stopped) as info:
-        train.train_and_evaluate(config, str(stopped))
+  def signal_and_gather(rows):  # A validation has one batch.
+    if next(calls) == number:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return gather(rows)
+
+  monkeypatch.setattr(parallel, "gather", signal_and_gather)
+
+
+def test_a_run_stopped_by_signals_ends_as_an_unbroken_one(
+  unbroken, tmp_path, monkeypatch
+):
+  config, whole = unbroken
+  stopped = tmp_path / "run"
+
+  def check_stop(number, saved):
+    with pytest.raises(Stopped) as info:
+      train.train_and_evaluate(config, str(stopped))
     assert info.value.exit_code == 128 + number
     assert f"{stopped} is saved at step {saved} of 8" in str(info.value)
     assert {step for _, step in points(stopped)} <= set(range(saved + 1))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-  train.train_and_evaluate(config, str(stopped))
-  assert_same_runs(config, unbroken, stopped)
-
-
-def test_a_validation_that_is_stopped_is_made_up_for(config, tmp_path, monkeypatch):
-  unbroken, stopped = tmp_path / "unbroken/run", tmp_path / "stopped/run"
-  train.train_and_evaluate(config, str(unbroken))
-  gather = parallel.gather
-
-  def signal_and_gather(tree):
-    os.kill(os.getpid(), signal.SIGTERM)
-    return gather(tree)
-
-  for step in (4, 8):
+  # Step 1 has no log line yet; step 4 is due for a validation.
+  for number, step, saved in ((signal.SIGTERM, 1, 1), (signal.SIGINT, 3, 4)):
     with monkeypatch.context() as patch:
-      patch.setattr(parallel, "gather", signal_and_gather)
-      with pytest.raises(Stopped, match=f"is saved at step {step} of 8"):
-        train.train_and_evaluate(config, str(stopped))
-    assert ("val/mAP", step) not in points(stopped)
+      signal_at(patch, number, step)
+      check_stop(number, saved)
+  # The validation of step 4 is repeated, and stopped; then it is made, and that of
+  # step 8 is stopped.
+  for number, saved in ((1, 4), (2, 8)):
     with monkeypatch.context() as patch:
-      signal_at(patch, signal.SIGTERM, 2)
-      if step == 4:
-        with pytest.raises(Stopped, match="is saved at step 6 of 8"):
-          train.train_and_evaluate(config, str(stopped))
-    assert ("val/mAP", 4) in points(stopped)
+      signal_in_validation(patch, number)
+      check_stop(signal.SIGTERM, saved)
+    assert ("val/mAP", saved) not in points(stopped)
+  assert ("val/mAP", 4) in points(stopped)
+
   train.train_and_evaluate(config, str(stopped))
-  assert_same_runs(config, unbroken, stopped)
+  assert_same_runs(config, whole, stopped)
 
 
 def test_a_kill_costs_what_came_after_the_last_checkpoint_by_the_clock(
-  config, tmp_path, monkeypatch
+  unbroken, tmp_path, monkeypatch
 ):
-  unbroken, killed = tmp_path / "unbroken/run", tmp_path / "killed/run"
-  train.train_and_evaluate(config, str(unbroken))
+  config, whole = unbroken
+  config = copy.deepcopy(config)
   config.train.checkpoint_every_minutes = 1e-9  # after every step
+  killed, shard, calls = tmp_path / "run", parallel.shard, itertools.count(1)
 
   def kill(batch):
-    raise MemoryError
+    if next(calls) == 4:
+      raise MemoryError
+    return shard(batch)
 
   with monkeypatch.context() as patch:
-    shard, calls = parallel.shard, itertools.count(1)
-    patch.setattr(
-      parallel, "shard", lambda batch: kill(batch) if next(calls) == 4 else shard(batch)
-    )
+    patch.setattr(parallel, "shard", kill)
     with pytest.raises(MemoryError):
       train.train_and_evaluate(config, str(killed))
+  assert not (killed / "results").exists()
   run = open_run(config, killed)
   assert run.checkpoints.latest_step() == 3
   run.checkpoints.close()
   train.train_and_evaluate(config, str(killed))
-  assert_same_runs(config, unbroken, killed)
+  assert_same_runs(config, whole, killed)
   # The checkpoints by the clock do not take the place of validated ones.
   kept = sorted(int(path.name) for path in (killed / "checkpoints").iterdir())
   assert kept[-2:] == [7, 8]
@@ -297,9 +304,9 @@ def test_a_checkpoint_without_checksums_still_opens(finished_copy):
   assert (int(state.step), meter) == (6, {})
 
 
-def test_a_checkpoint_that_cannot_be_saved_stops_the_run(config, tmp_path):
+def test_a_checkpoint_that_cannot_be_saved_stops_the_run(tiny_config, tmp_path):
   workdir = tmp_path / "run"
-  run = open_run(config, workdir)
+  run = open_run(tiny_config, workdir)
   state, _ = restore_or_init(run)
   run.checkpoints.save(1, state)
   run.checkpoints.wait()
@@ -311,7 +318,7 @@ def test_a_checkpoint_that_cannot_be_saved_stops_the_run(config, tmp_path):
 
 
 def test_event_files_that_cannot_be_written_do_not_stop_a_training(
-  config, tmp_path, monkeypatch, caplog
+  tiny_config, tmp_path, monkeypatch, caplog
 ):
   class Broken:
     def __getattr__(self, name):
@@ -328,7 +335,8 @@ def test_event_files_that_cannot_be_written_do_not_stop_a_training(
       create(path, just_logging=True) if just_logging else Broken()
     ),
   )
-  train.train_and_evaluate(config, str(tmp_path / "run"))
+  tiny_config.train.num_steps = 2
+  train.train_and_evaluate(tiny_config, str(tmp_path / "run"))
   messages = [record.getMessage() for record in caplog.records]
   (warning,) = [m for m in messages if "TensorBoard's files" in m]
   assert "(No space left on device)" in warning
@@ -369,8 +377,9 @@ def start(config_file, workdir):
 
 
 @pytest.fixture
-def recipe(config, tmp_path):
-  """A recipe's file with the values of `config`."""
+def recipe(unbroken, tmp_path):
+  """A recipe's file with the values of the unbroken run's config."""
+  config, _ = unbroken
   path = tmp_path / "recipe.py"
   values = json.dumps(config.to_dict())
   path.write_text(
@@ -418,10 +427,11 @@ def run_for(recipe, workdir, seconds=None, number=signal.SIGKILL):
 
 
 @pytest.mark.exhaustive
-def test_kills_at_random_moments(recipe, config, tmp_path):
-  unbroken, killed = tmp_path / "unbroken/run", tmp_path / "killed/run"
+def test_kills_at_random_moments(recipe, unbroken, tmp_path):
+  config, _ = unbroken
+  whole, killed = tmp_path / "whole/run", tmp_path / "killed/run"
   begin = time.monotonic()
-  assert run_for(recipe, unbroken) == 0
+  assert run_for(recipe, whole) == 0
   whole_s = time.monotonic() - begin
   rng = random.Random(int(os.environ.get("SEED", "0")))
   for _ in range(int(os.environ.get("KILLS", "10"))):
@@ -429,7 +439,7 @@ def test_kills_at_random_moments(recipe, config, tmp_path):
     code = run_for(recipe, killed, rng.uniform(0.3, 1.0) * whole_s, number)
     assert code in (0, -signal.SIGKILL, 128 + signal.SIGTERM)
     if code == 0:
-      assert_same_runs(config, unbroken, killed)
+      assert_same_runs(config, whole, killed)
       shutil.rmtree(killed)
   assert run_for(recipe, killed) == 0
-  assert_same_runs(config, unbroken, killed)
+  assert_same_runs(config, whole, killed)

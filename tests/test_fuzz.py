@@ -25,7 +25,7 @@ from etils import epath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audiotag_jax import model_directory
+from audiotag_jax import model_directory, recipes
 from audiotag_jax.audio import files as audio_files
 from audiotag_jax.audio import streams
 from audiotag_jax.audio.files import AudioError
@@ -36,7 +36,6 @@ from audiotag_jax.evaluation import comparison, results, runs
 from audiotag_jax.inference import Tagger, tag_output
 from audiotag_jax.models import create, panns_from_pytorch
 from audiotag_jax.panns import pytorch_file, tables
-from audiotag_jax.training import run as run_lib
 
 pytestmark = [
   pytest.mark.slow,
@@ -208,7 +207,7 @@ def read_run(folder):
   assert run.config is not None
   for name in ("config.json", "dataset.json"):
     with contextlib.suppress(UserError):  # It is another config than none.
-      run_lib._check_unchanged(folder / "run" / name, {})
+      recipes.check_unchanged(folder / "run" / name, {})
 
 
 def write_tags(folder):

@@ -135,6 +135,7 @@ def assert_same_run(finished, workdir):
 @pytest.mark.parametrize(
   ("launch", "count"),
   [
+    (by_slurm, 2),
     pytest.param(by_flags, 4, marks=pytest.mark.exhaustive),
     pytest.param(by_open_mpi, 2, marks=pytest.mark.exhaustive),
   ],
@@ -149,7 +150,8 @@ def test_processes_do_as_one(finished, start, tmp_path, launch, count):
   assert_same_run(finished, workdir)
 
 
-@pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_others_and_the_run_goes_on(
   finished, start, tmp_path, killed
 ):

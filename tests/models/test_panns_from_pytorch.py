@@ -184,7 +184,7 @@ def test_refuses_anything_but_a_state_dict(cnn6, tmp_path):
     with pytest.raises(UserError, match="x.pth has no state_dict, alone or under"):
       panns_from_pytorch.convert_file(path, tmp_path / "out")
   path = save(tmp_path / "x.pth", {"epoch": 3, "weights": {}})
-  with pytest.raises(UserError, match="holds epoch, weights, not a state_dict"):
+  with pytest.raises(UserError, match="is not a state_dict: it holds epoch, weights"):
     panns_from_pytorch.convert_file(path, tmp_path / "out")
   with pytest.raises(UserError, match="none.pth is not a file: give the .pth"):
     panns_from_pytorch.convert_file(tmp_path / "none.pth", tmp_path / "out")

@@ -31,7 +31,7 @@ def test_reads_both_formats(tmp_path, is_new, prefix):
     (torch.zeros(1).expand(10**12), "its tensors 4000000000000: download"),
     (torch.zeros(2, dtype=torch.complex64), "x is not a plain tensor of real numbers"),
     (torch.zeros(2).to_sparse(), "x is not a plain tensor of real numbers"),
-    ([1, 2], "holds no state_dict, but x"),
+    ([1, 2], "is not a state_dict: it holds x"),
   ],
 )
 def test_refuses_what_is_larger_than_its_file(tmp_path, is_new, value, reason):

@@ -16,6 +16,7 @@ def figures_of(result):
   return {row[:34].strip(): float(row[34:44]) for row in rows if row[34:44].strip()}
 
 
+@pytest.mark.exhaustive
 def test_every_stage_of_a_recipe_gives_a_figure(launch_tool, fsd50k_dir):
   args = (f"--source={fsd50k_dir}", "--config=configs/crnn_demo.py")
   figures = figures_of(launch_tool("benchmark.py", "recipe", *args))
@@ -23,6 +24,7 @@ def test_every_stage_of_a_recipe_gives_a_figure(launch_tool, fsd50k_dir):
   assert {"prepare: clips/s", "log-mel: 6-s clips/s", "train: steps/s"} <= set(figures)
 
 
+@pytest.mark.exhaustive
 def test_the_data_path_gives_figures(launch_tool):
   args = ("--num_clips=20", "--largest_index=1000")
   result = launch_tool("benchmark.py", "data", *args)

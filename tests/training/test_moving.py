@@ -35,6 +35,10 @@ def config(tiny_config):
   return tiny_config
 
 
+# Numbers of devices, each with the step to stop at.
+EVERY_MOVE = ((8, 3), (1, 6), (2, 9), (4, 12))
+
+
 class Stopped(Exception):
   """A stop before a step."""
 
@@ -63,15 +67,20 @@ def train_until(config, workdir, num_devices, last_step):
 
 
 @pytest.mark.parametrize(
-  "accumulation_steps", [1, pytest.param(2, marks=pytest.mark.exhaustive)]
+  ("accumulation_steps", "moves"),
+  [
+    (1, ((8, 3), (2, 12))),
+    pytest.param(1, EVERY_MOVE, marks=pytest.mark.exhaustive),
+    pytest.param(2, EVERY_MOVE, marks=pytest.mark.exhaustive),
+  ],
 )
-def test_a_run_moves_between_eight_one_two_and_four_devices(
-  config, tmp_path, accumulation_steps
+def test_a_run_moves_between_numbers_of_devices(
+  config, tmp_path, accumulation_steps, moves
 ):
   config.train.accumulation_steps = accumulation_steps
   config.train.batch_size *= accumulation_steps
   train.train_and_evaluate(config, str(tmp_path / "eight"))
-  for num_devices, last_step in ((8, 3), (1, 6), (2, 9), (4, 12)):
+  for num_devices, last_step in moves:
     train_until(config, tmp_path / "moved", num_devices, last_step)
 
   eight, moved = (

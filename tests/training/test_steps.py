@@ -59,7 +59,9 @@ def assert_close(a, b, **tolerance):
   jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), a, b)
 
 
-@pytest.mark.parametrize("accumulation_steps", [1, 2])
+@pytest.mark.parametrize(
+  "accumulation_steps", [1, pytest.param(2, marks=pytest.mark.exhaustive)]
+)
 def test_eight_devices_train_as_one_does(tiny_config, accumulation_steps):
   assert jax.local_device_count() == 8
   tiny_config.train.accumulation_steps = accumulation_steps

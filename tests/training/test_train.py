@@ -165,43 +165,6 @@ def test_tensorboard_shows_clips_to_see_and_to_hear(finished):
   assert plugins["_hparams_/session_start_info"] == "hparams"
 
 
-def test_a_stopped_and_resumed_run_ends_as_an_unbroken_one(
-  tiny_config, tmp_path, monkeypatch
-):
-  tiny_config.augment.mixup_alpha = 1.0
-  tiny_config.augment.time_stripes = 1
-  tiny_config.data.sampling = "label_weighted"
-  tiny_config.train.ema_decay = 0.9
-  unbroken, stopped = tmp_path / "unbroken", tmp_path / "stopped"
-  train.train_and_evaluate(tiny_config, str(unbroken))
-
-  num_calls, shard = 0, parallel.shard
-
-  def interrupt(batch):
-    nonlocal num_calls
-    num_calls += "mask" not in batch
-    if num_calls == 6:  # in step 6, two steps after the last checkpoint
-      raise KeyboardInterrupt
-    return shard(batch)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(parallel, "shard", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-      train.train_and_evaluate(tiny_config, str(stopped))
-  assert not (stopped / "results").exists()
-  train.train_and_evaluate(tiny_config, str(stopped))
-
-  states = [last_state(tiny_config, workdir) for workdir in (unbroken, stopped)]
-  assert int(states[0].step) == 6
-  jax.tree.map(np.testing.assert_array_equal, *states)
-  assert performance(unbroken) == performance(stopped)
-  for tag in ("train/loss", "val/loss"):
-    curves = [
-      learning_curves.read_scalars(workdir)[tag] for workdir in (unbroken, stopped)
-    ]
-    np.testing.assert_array_equal(curves[0], curves[1])
-
-
 def test_a_finished_run_is_only_evaluated_again(finished, finished_copy):
   config, workdir, _ = finished_copy
   scalars = learning_curves.read_scalars(workdir)
