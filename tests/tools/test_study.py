@@ -2,12 +2,15 @@
 
 import json
 import re
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import commands
 import pytest
 
+from audiotag_jax.errors import Stopped, Terminated
 from tools import study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,6 +215,32 @@ def test_a_study_of_several_processes_is_refused(runner, recipes, monkeypatch, c
   said = launch_wrong(monkeypatch, capsys, *recipes, SOURCE)
   assert said.startswith("error: a study is for one process, but SLURM_NTASKS=4: ")
   assert not runner.commands
+
+
+def test_a_stopped_study_waits_until_its_run_is_saved(tmp_path, monkeypatch):
+  state = tmp_path / "state"
+  run = (
+    "import pathlib, signal, sys, time; state = pathlib.Path(sys.argv[1]);"
+    "stop = lambda *_: (state.write_text('saved'), sys.exit(143));"
+    "signal.signal(signal.SIGTERM, stop); state.write_text('begun'); time.sleep(60)"
+  )
+
+  class Popen(subprocess.Popen):
+    is_interrupted = False
+
+    def wait(self, *args, **kwargs):
+      if not self.is_interrupted:
+        while not state.exists() or state.read_text() != "begun":
+          time.sleep(0.01)
+        self.is_interrupted = True
+        raise Terminated  # As SIGTERM does, in every command.
+      return super().wait(*args, **kwargs)
+
+  monkeypatch.setattr(subprocess, "Popen", Popen)
+  with pytest.raises(Stopped, match="Stopped by SIGTERM") as info:
+    study.run_step([sys.executable, "-c", run, str(state)])
+  assert info.value.exit_code == 143
+  assert state.read_text() == "saved"
 
 
 def run_here(command):
