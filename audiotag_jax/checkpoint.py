@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,12 @@ def check_checksums(tree: Any, metadata: Mapping[str, Any] | None, what: str) ->
 
 @functools.cache
 def quiet_closed_loops() -> None:
-  """Hides, from now on, what TensorStore's threads print after a read that failed.
+  """Hides, from now on, what orbax and TensorStore print after a read that failed.
 
-  The first failure closes orbax's event loop, and each read that ends later prints a
-  traceback because of that.
+  The first failure closes orbax's event loop. Each read that ends later prints a
+  traceback because of that, and each that was not begun a warning.
   """
+  warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
   hook = sys.unraisablehook
 
   def filtered(unraisable: Any) -> None:
