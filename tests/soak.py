@@ -7,6 +7,7 @@ python tests/soak.py WORKDIR STEPS
 import gc
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,13 @@ from audiotag_jax.training import train
 from audiotag_jax.training.meter import Meter
 
 EVERY_STEPS = 1_000
+
+
+def held_mb() -> float:
+  """The memory of this process that is not a file's, which the kernel may drop."""
+  status = Path("/proc/self/status").read_text()
+  sizes = dict(re.findall(r"(RssAnon|VmSwap):\s+(\d+) kB", status))
+  return sum(map(int, sizes.values())) / 1024
 
 
 def main(workdir: Path, num_steps: int) -> None:
@@ -51,10 +59,9 @@ def main(workdir: Path, num_steps: int) -> None:
     add(self, step, metrics)
     if step % EVERY_STEPS == EVERY_STEPS // 2:
       gc.collect()
-      pages = int(Path("/proc/self/statm").read_text().split()[1])
       facts = {
         "step": step,
-        "rss_mb": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+        "held_mb": held_mb(),
         "files": len(os.listdir("/proc/self/fd")),
         "threads": len(os.listdir("/proc/self/task")),
         "compilations": len(compilations),

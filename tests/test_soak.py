@@ -28,7 +28,7 @@ def test_a_long_training_grows_in_nothing(tmp_path):
   assert len(rows) == num_steps // 1_000
   # The first validation compiles, and fills caches.
   first, *_, last = rows = rows[2:]
-  slope = np.polyfit([row["step"] for row in rows], [row["rss_mb"] for row in rows], 1)
+  slope = np.polyfit([row["step"] for row in rows], [row["held_mb"] for row in rows], 1)
   assert slope[0] * 1_000 < 1.0
   for key in ("files", "threads", "compilations"):
     assert last[key] <= first[key] + 2, key

@@ -24,6 +24,7 @@ def config(tiny_config, tmp_path, monkeypatch):
   monkeypatch.setitem(ARCHITECTURES, "Cnn6", row._replace(fields=small))
   config = tiny_config
   config.model.name = "Cnn6"
+  config.train.num_steps = config.train.eval_every_steps = 2
   config.train.warmup_share = 0.0
   config.train.learning_rate = 1e-2
   config.init_from = str(tmp_path / "pretrained")
