@@ -4,6 +4,7 @@ A checkpoint is an unreplicated tree of host arrays, so a checkpoint that eight 
 saved also opens on one.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -92,10 +93,10 @@ def check_checksums(tree: Any, metadata: Mapping[str, Any] | None, what: str) ->
 
 @functools.cache
 def quiet_closed_loops() -> None:
-  """Hides, from now on, what orbax and TensorStore print after a read that failed.
+  """Hides, from now on, what orbax and TensorStore print after a failure.
 
-  The first failure closes orbax's event loop. Each read that ends later prints a
-  traceback because of that, and each that was not begun a warning.
+  The first failure closes orbax's event loop. Each read or write that ends later prints
+  a traceback because of that, and each that was not begun a warning.
   """
   warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
   hook = sys.unraisablehook
@@ -138,6 +139,8 @@ class RunCheckpoints:
     self._directory = (workdir / workdir_lib.CHECKPOINTS).absolute()
     self._damaged = workdir / workdir_lib.DAMAGED_CHECKPOINTS
     self._saving: int | None = None
+    self._has_failed = False
+    quiet_closed_loops()
     with parallel.main_process_first():
       for step in _unreadable_steps(self._directory):
         self._set_aside(step, "its metadata cannot be read")
@@ -156,6 +159,7 @@ class RunCheckpoints:
           ]
         ),
         enable_async_checkpointing=True,
+        cleanup_tmp_directories=True,
       ),
     )
 
@@ -209,7 +213,7 @@ class RunCheckpoints:
     try:
       action()
     except Exception as error:  # Orbax and TensorStore raise many kinds.
-      saving, self._saving = self._saving, None
+      saving, self._saving, self._has_failed = self._saving, None, True
       what = "a checkpoint" if saving is None else f"the checkpoint of step {saving}"
       raise UserError(
         f"{self._directory}: {what} cannot be saved: {one_line(error)}. "
@@ -254,15 +258,18 @@ class RunCheckpoints:
       UserError: the checkpoint holds another structure or other shapes.
     """
     what = f"checkpoint {self._directory}/{step}"
-    quiet_closed_loops()
     try:
       saved = self._manager.item_metadata(step).tree
       facts = self._facts(step)
-    except Exception as error:
+    except MemoryError:
+      raise
+    except Exception as error:  # Orbax and TensorStore raise many kinds.
       raise DamagedError(f"{what} cannot be read: {one_line(error)}") from error
     check_same_shapes(saved, like, what)
     try:
       state = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+    except MemoryError:
+      raise
     except Exception as error:
       raise DamagedError(f"{what} cannot be read: {one_line(error)}") from error
     check_checksums(state, facts, what)
@@ -309,10 +316,15 @@ class RunCheckpoints:
     )
 
   def close(self) -> None:
-    """Waits for unfinished saves, then closes the checkpoints."""
-    try:
-      self.wait()
-    finally:
+    """Waits for unfinished saves, then closes the checkpoints.
+
+    Raises:
+      UserError: a save failed, and no other call has said so.
+    """
+    if not self._has_failed:
+      self._finish(self._manager.close)
+      return
+    with contextlib.suppress(Exception):  # Orbax reports a failure again.
       self._manager.close()
 
 

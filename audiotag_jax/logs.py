@@ -73,6 +73,8 @@ def _is_shown(record: python_logging.LogRecord) -> bool:
   path = record.pathname.replace(os.sep, "/")
   if "/tensorflow_datasets/" in path:  # TFDS warns of others' configurations.
     return record.levelno > python_logging.WARNING
+  if "/orbax/" in path and record.exc_info:  # It is raised too, or dealt with.
+    return False
   if record.levelno > python_logging.INFO:
     return True
   return any(s in path for s in _SHOWN) and record.funcName not in _NOT_SHOWN

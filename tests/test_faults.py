@@ -315,6 +315,7 @@ def test_a_checkpoint_that_cannot_be_saved_stops_the_run(tiny_config, tmp_path):
   run.checkpoints.save(2, state)
   with pytest.raises(UserError, match=r"step 2 cannot be saved: .*same command"):
     run.checkpoints.wait()
+  run.checkpoints.close()  # It says so once.
 
 
 def test_event_files_that_cannot_be_written_do_not_stop_a_training(
