@@ -90,7 +90,7 @@ def check_kills(task, source, folder, events, times=()):
   # The last events of a preparation, from 73 on, put the finished shards together.
   [
     ("prepare", [3, 14, 47, *range(73, 119, 8)]),
-    ("cache", [137]),
+    pytest.param("cache", [137], marks=pytest.mark.exhaustive),
     ("synthesize", [8, 20]),
   ],
 )

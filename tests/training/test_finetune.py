@@ -85,7 +85,7 @@ BACKBONE = {"bn0", "conv_block1", "conv_block2", "conv_block3", "conv_block4", "
     pytest.param("full", BACKBONE | {"fc_audioset"}, marks=pytest.mark.exhaustive),
     ("linear", {"fc_audioset"}),
     ("last_blocks", {"fc_audioset", "fc1", "conv_block4"}),
-    ("layerwise", BACKBONE | {"fc_audioset"}),
+    pytest.param("layerwise", BACKBONE | {"fc_audioset"}, marks=pytest.mark.exhaustive),
   ],
 )
 def test_each_mode_changes_exactly_its_parameters(config, tmp_path, mode, expected):

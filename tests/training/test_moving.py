@@ -65,12 +65,14 @@ def train_until(config, workdir, num_devices, last_step):
       assert last_step < config.train.num_steps
 
 
+# Clips' draws on other numbers of devices are compared in test_steps and test_augment.
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
   ("accumulation_steps", "moves"),
   [
     (1, ((8, 3), (2, 6))),
-    pytest.param(1, EVERY_MOVE, marks=pytest.mark.exhaustive),
-    pytest.param(2, EVERY_MOVE, marks=pytest.mark.exhaustive),
+    (1, EVERY_MOVE),
+    (2, EVERY_MOVE),
   ],
 )
 def test_a_run_moves_between_numbers_of_devices(
