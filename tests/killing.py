@@ -21,18 +21,18 @@ from etils import epath
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import files
-from audiotag_jax.data import builder, log_mel_cache
+from audiotag_jax.data import builder, log_mel_cache, prepared_set, shards
 from audiotag_jax.data.clips import read_index
 from audiotag_jax.data.demo import fsd50k_folder
 from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.errors import UserError
 
-builder.SHARD_CLIPS = 5
+shards.SHARD_CLIPS = 5
 files.GRACE_S = 0.0
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 
 
-def prepare(source: str, folder: Path) -> builder.PreparedSet:
+def prepare(source: str, folder: Path) -> prepared_set.PreparedSet:
   return builder.prepare(
     fsd50k.read_source(epath.Path(source)),
     data_dir=str(folder),

@@ -146,8 +146,8 @@ def main() -> None:
   logs.show_progress()
   config = create_config(args)
   # Imported here because these take seconds, which a mistyped flag should not cost.
-  from audiotag_jax.data import builder
   from audiotag_jax.data import dataset as dataset_lib
+  from audiotag_jax.data import prepared_set
 
   download_config = None
   if args.beam_runner:
@@ -159,7 +159,7 @@ def main() -> None:
   prepared = dataset_lib.prepare(config, download_config)
   if args.log_mels_for:
     dataset_lib.load_clips(prepared, config)
-  print(builder.describe(prepared))
+  print(prepared_set.describe(prepared))
 
 
 if __name__ == "__main__":

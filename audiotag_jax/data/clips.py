@@ -16,7 +16,7 @@ from etils import epath
 from scipy import sparse
 
 from audiotag_jax.audio.waveforms import INT16_SCALE
-from audiotag_jax.data import builder
+from audiotag_jax.data import prepared_set
 from audiotag_jax.data.records import Chunks, DamagedError, Records, record_offsets
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.errors import UserError
@@ -145,7 +145,7 @@ def read_index(folder: epath.PathLike) -> tuple[ClipIndex, np.ndarray]:
   fname, split, source_hash = [], [], []
   num_samples, num_bytes = array.array("q"), array.array("q")
   indices, indptr = array.array("i"), array.array("q", [0])
-  with (folder / builder.CLIPS_FILE).open(encoding="utf-8") as file:
+  with (folder / prepared_set.CLIPS_FILE).open(encoding="utf-8") as file:
     rows = csv.reader(file)
     next(rows)
     for name, split_name, samples, labels, size, *hashed in rows:

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from audiotag_jax import files, json_files
-from audiotag_jax.data import builder
+from audiotag_jax.data import prepared_set
 from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.errors import UserError
 
@@ -85,7 +85,7 @@ def check_unchanged(record: Path, splits: Mapping[str, ClipIndex]) -> None:
 
 def _named_changes(old: epath.Path, new: epath.Path) -> str:
   """Names clips that differ between two prepared sets; empty if the old one is gone."""
-  if not (old / builder.CLIPS_FILE).exists():
+  if not (old / prepared_set.CLIPS_FILE).exists():
     return ""
   before, after = _rows(old), _rows(new)
   changed: dict[str, list[str]] = {
@@ -110,7 +110,7 @@ def _named_changes(old: epath.Path, new: epath.Path) -> str:
 
 
 def _rows(folder: epath.Path) -> dict[str, dict[str, str]]:
-  with (folder / builder.CLIPS_FILE).open(encoding="utf-8") as file:
+  with (folder / prepared_set.CLIPS_FILE).open(encoding="utf-8") as file:
     return {row["fname"]: row for row in csv.DictReader(file)}
 
 

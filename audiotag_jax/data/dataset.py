@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from audiotag_jax.data import builder, log_mel_cache
+from audiotag_jax.data import builder, log_mel_cache, prepared_set
 from audiotag_jax.data import splits as splits_lib
 from audiotag_jax.data.clips import ClipIndex, read_index
 from audiotag_jax.data.demo import fsd50k_folder
@@ -50,7 +50,7 @@ def open_source(data: ml_collections.ConfigDict) -> Source:
 def prepare(
   config: ml_collections.ConfigDict,
   download_config: tfds.download.DownloadConfig | None = None,
-) -> builder.PreparedSet:
+) -> prepared_set.PreparedSet:
   """Prepares the data set of a config, unless it is prepared already.
 
   Args:
@@ -76,13 +76,13 @@ def load_splits(config: ml_collections.ConfigDict) -> dict[str, ClipIndex]:
     UserError: see `prepare` and `splits.split_clips`.
   """
   prepared = prepare(config)
-  logging.info("%s", builder.describe(prepared))
+  logging.info("%s", prepared_set.describe(prepared))
   clips, official = load_clips(prepared, config)
   return splits_lib.split_clips(config.data.protocol, clips, official, prepared)
 
 
 def load_clips(
-  prepared: builder.PreparedSet, config: ml_collections.ConfigDict
+  prepared: prepared_set.PreparedSet, config: ml_collections.ConfigDict
 ) -> tuple[ClipIndex, np.ndarray]:
   """Reads the index of a prepared set, and its log-mels if the config caches them.
 

@@ -13,8 +13,8 @@ from absl import logging
 from etils import epath
 
 from audiotag_jax import files
-from audiotag_jax.data import builder
 from audiotag_jax.data.clips import ClipIndex
+from audiotag_jax.data.prepared_set import PreparedSet
 from audiotag_jax.data.sources.listing import read_rows
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.data.sources.stratify import draw_stratified
@@ -28,7 +28,10 @@ STUDY_SEED = 0
 
 
 def split_clips(
-  protocol: str, clips: ClipIndex, official: np.ndarray, prepared: builder.PreparedSet
+  protocol: str,
+  clips: ClipIndex,
+  official: np.ndarray,
+  prepared: PreparedSet,
 ) -> dict[str, ClipIndex]:
   """Returns train, val and eval of a prepared set, by "official" or "study" protocol.
 

@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from etils import epath
 
 from audiotag_jax import config as config_lib
-from audiotag_jax.data import builder, input_pipeline
+from audiotag_jax.data import builder, input_pipeline, prepared_set, shards
 from audiotag_jax.data import dataset as dataset_lib
 from audiotag_jax.data.clips import read_index
 from audiotag_jax.data.sources import fsd50k, manifest
@@ -67,9 +67,9 @@ def test_a_clip_that_its_archive_lacks_is_missing(fsd50k_dir, tmp_path):
 
 def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch):
   whole = contents(prepare_set(fsd50k_dir, tmp_path / "whole").folder)
-  monkeypatch.setattr(builder, "SHARD_CLIPS", 4)
+  monkeypatch.setattr(shards, "SHARD_CLIPS", 4)
   in_shards = contents(prepare_set(fsd50k_dir, tmp_path / "in_shards").folder)
-  decode, decoded = builder.audio_files.read_audio, []
+  decode, decoded = shards.audio_files.read_audio, []
 
   def die_at_the_tenth(audio, *args):
     decoded.append(audio.name)
@@ -78,7 +78,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
     return decode(audio, *args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(builder.audio_files, "read_audio", die_at_the_tenth)
+    patch.setattr(shards.audio_files, "read_audio", die_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):
       prepare_set(fsd50k_dir, tmp_path / "killed")
   assert not list((tmp_path / "killed").rglob("dataset_info.json"))
@@ -88,7 +88,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
     return decode(audio, *args)
 
   decoded.clear()
-  monkeypatch.setattr(builder.audio_files, "read_audio", count)
+  monkeypatch.setattr(shards.audio_files, "read_audio", count)
   assert contents(prepare_set(fsd50k_dir, tmp_path / "killed").folder) == in_shards
   # The two shards of four that were whole are not decoded again.
   assert len(decoded) == 25 - 8
@@ -97,7 +97,7 @@ def test_a_preparation_that_was_killed_goes_on(fsd50k_dir, tmp_path, monkeypatch
 
 
 def test_beam_writes_what_the_local_path_writes(fsd50k_dir, tmp_path, monkeypatch):
-  monkeypatch.setattr(builder, "SHARD_CLIPS", 5)
+  monkeypatch.setattr(shards, "SHARD_CLIPS", 5)
   (fsd50k_dir / "FSD50K.eval_audio/1020.wav").write_text("no audio")
   local = builder.prepare(
     fsd50k.read_source(fsd50k_dir),
@@ -176,7 +176,7 @@ def test_rejected_rows_stand_in_the_report_and_all_adds_up(fsd50k_dir, tmp_path)
     ["1", "val", "is missing"],
   ]
   assert len((prepared.folder / "clips.csv").read_text().splitlines()) == 1 + 25
-  text = builder.describe(prepared)
+  text = prepared_set.describe(prepared)
   assert "clips     25 (train 12, val 6, eval 7)" in text
   assert "rejected  2" in text
 
@@ -262,4 +262,4 @@ def test_of_good_and_broken_recordings_the_good_are_prepared(tmp_path):
     assert reason in reasons[name]
     assert "\n" not in reasons[name]
   assert "comes more than once" in reasons["plain.wav"]
-  assert f"rejected  {len(rejected)}" in builder.describe(prepared)
+  assert f"rejected  {len(rejected)}" in prepared_set.describe(prepared)

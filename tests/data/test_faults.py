@@ -23,7 +23,14 @@ from etils import epath
 
 from audiotag_jax import config as config_lib
 from audiotag_jax import files
-from audiotag_jax.data import builder, content, input_pipeline, log_mel_cache, splits
+from audiotag_jax.data import (
+  builder,
+  content,
+  input_pipeline,
+  log_mel_cache,
+  shards,
+  splits,
+)
 from audiotag_jax.data import dataset as dataset_lib
 from audiotag_jax.data.clips import read_index
 from audiotag_jax.data.sources import fsd50k
@@ -41,7 +48,7 @@ def prepare_set(source_dir, data_dir):
 
 @pytest.fixture
 def shards_of_five(monkeypatch):
-  monkeypatch.setattr(builder, "SHARD_CLIPS", 5)
+  monkeypatch.setattr(shards, "SHARD_CLIPS", 5)
 
 
 @pytest.fixture
@@ -459,7 +466,7 @@ def test_a_full_disk_at_the_end_costs_no_shard(name, fsd50k_dir, tmp_path, monke
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device"):
       prepare_set(fsd50k_dir, tmp_path / "data")
   decoded = []
-  monkeypatch.setattr(builder.audio_files, "read_audio", decoded.append)
+  monkeypatch.setattr(shards.audio_files, "read_audio", decoded.append)
   assert contents(prepare_set(fsd50k_dir, tmp_path / "data").folder) == whole
   assert not decoded
 

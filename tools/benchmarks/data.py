@@ -245,9 +245,9 @@ def write_simulated_set(folder: Path, num_clips: int) -> None:
   """Writes a prepared set of clips of a millisecond, with AudioSet's classes."""
   import tensorflow_datasets as tfds
 
-  from audiotag_jax.data import builder, records
+  from audiotag_jax.data import prepared_set, records, shards
 
-  features = builder.clip_features([f"class {i}" for i in range(INDEX_CLASSES)])
+  features = shards.clip_features([f"class {i}" for i in range(INDEX_CLASSES)])
   example = {"audio": np.ones(32, np.int16), "labels": [1], "fname": "Y" * 11}
   record = features.serialize_example(example)
   num_shards = max(1, num_clips // 100_000)
@@ -256,8 +256,8 @@ def write_simulated_set(folder: Path, num_clips: int) -> None:
     path = folder / f"simulated-train.tfrecord-{i:05d}-of-{num_shards:05d}"
     records.write_records(path, (record for _ in range(length)))
   drawn = np.random.default_rng(0).integers(0, INDEX_CLASSES, (num_clips, 2))
-  with (folder / builder.CLIPS_FILE).open("w") as file:
-    file.write(",".join(builder.CLIPS_HEADER) + "\n")
+  with (folder / prepared_set.CLIPS_FILE).open("w") as file:
+    file.write(",".join(prepared_set.CLIPS_HEADER) + "\n")
     for i, (a, b) in enumerate(drawn):
       file.write(f"Y{i:010d},train,32,{a} {b},{len(record)}\n")
   template = tfds.core.ShardedFileTemplate(

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import soxr
 
-from audiotag_jax.data import builder
+from audiotag_jax.data import builder, prepared_set, shards
 from audiotag_jax.data.clips import read_index
 from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.errors import UserError
@@ -100,7 +100,7 @@ def test_missing_and_broken_clips_are_named_and_may_be_allowed(fsd50k_dir, tmp_p
   assert len(index) == 23
   assert not {"1003", "1020"} & set(index.fname)
   assert decoded(index, 3)["fname"].numpy() == b"1004"
-  text = builder.describe(prepared)
+  text = prepared_set.describe(prepared)
   assert "clips     23 (train 11, val 6, eval 6)" in text
   assert "rejected  2" in text
   assert "1: is missing" in text
@@ -183,7 +183,7 @@ def test_a_byte_order_mark_and_crlf_do_no_harm(fsd50k_dir):
 
 
 def test_large_sources_are_cut_into_shards(fsd50k_dir, tmp_path, monkeypatch):
-  monkeypatch.setattr(builder, "SHARD_CLIPS", 5)
+  monkeypatch.setattr(shards, "SHARD_CLIPS", 5)
   folder = prepare(fsd50k_dir, tmp_path).folder
   assert len(list(folder.glob("*train*tfrecord*"))) == 3
   index, _ = read_index(folder)
