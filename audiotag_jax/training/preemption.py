@@ -6,8 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-
-from absl import logging
+from typing import Any
 
 from audiotag_jax import parallel
 
@@ -30,6 +29,8 @@ class StopSignals:
   def __init__(self) -> None:
     self._received: signal.Signals | None = None
     self._may_interrupt = False
+    # The signals that are noted, and what handled them before.
+    self._handlers: dict[signal.Signals, Any] = {}
 
   @contextlib.contextmanager
   def noted(self) -> Iterator[None]:
@@ -37,24 +38,25 @@ class StopSignals:
     if threading.current_thread() is not threading.main_thread():
       yield  # Python hands signals to the main thread alone.
       return
-    handlers = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    noted = [signal.SIGINT]
     if parallel.process_count() == 1:
-      handlers[signal.SIGTERM] = signal.getsignal(signal.SIGTERM)
-    for number in handlers:
-      signal.signal(number, self._note)
+      noted.append(signal.SIGTERM)
+    self._handlers = {each: signal.signal(each, self._note) for each in noted}
     try:
       yield
     finally:
-      for number, handler in handlers.items():
-        signal.signal(number, handler)
+      for each, handler in self._handlers.items():
+        signal.signal(each, handler)
 
   def _note(self, number: int, _: FrameType | None) -> None:
     self._received = signal.Signals(number)
-    logging.warning(
-      "%s: this step is finished and saved; a second signal stops at once.",
-      self._received.name,
+    # Not logged: the signal may have come while a log line was being written.
+    line = (
+      f"{self._received.name}: this step is finished and saved; a second signal kills."
     )
-    signal.signal(number, signal.SIG_DFL)
+    os.write(2, f"{line}\n".encode())
+    for each in self._handlers:
+      signal.signal(each, signal.SIG_DFL)
     if parallel.process_count() > 1:
       os.kill(os.getpid(), signal.SIGTERM)
     if self._may_interrupt:
