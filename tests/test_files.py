@@ -185,12 +185,20 @@ def test_a_lock_has_one_owner_until_the_owner_is_killed(tmp_path, start_owner):
 
 
 def test_threads_of_a_process_share_a_lock(tmp_path):
-  def own(_):
+  owners, most = [], 0
+
+  def own(number):
+    nonlocal most
     with files.owned(tmp_path / ".lock", "the set"):
+      owners.append(number)
+      most = max(most, len(owners))
       time.sleep(0.01)
+      owners.remove(number)
+    return number
 
   with ThreadPoolExecutor(8) as pool:
-    list(pool.map(own, range(40)))
+    assert list(pool.map(own, range(40))) == list(range(40))
+  assert most > 1
 
 
 def test_a_file_system_without_locks_costs_a_warning(tmp_path, monkeypatch, caplog):

@@ -405,15 +405,18 @@ def fuzz(reader: Reader, folder: Path, num_inputs: int) -> None:
   outcomes = collections.Counter()
   check()
   print(outcomes)
-  assert len(outcomes) == 2, f"all {outcomes}: the damage tests nothing"
+  return outcomes
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_readers_refuse_damaged_input_in_one_line(name, tmp_path):
-  fuzz(READERS[name], tmp_path / "input", round(2_000 * READERS[name].share))
+  outcomes = fuzz(READERS[name], tmp_path / "input", round(2_000 * READERS[name].share))
+  assert set(outcomes) == {"read", "refused"}, "the damage tests nothing"
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES)
 def test_readers_refuse_more_damaged_input_in_one_line(name, tmp_path):
-  fuzz(READERS[name], tmp_path / "input", round(100_000 * READERS[name].share))
+  count = round(100_000 * READERS[name].share)
+  outcomes = fuzz(READERS[name], tmp_path / "input", count)
+  assert set(outcomes) == {"read", "refused"}, "the damage tests nothing"

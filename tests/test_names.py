@@ -104,8 +104,12 @@ def test_a_picture_of_pixels_draws_names_as_text():
   figure = Figure()
   axes = figure.subplots()
   axes.set_yticks(range(2), [names.for_figure(name) for name in HOSTILE[:2]])
-  axes.set_title(names.for_figure(HOSTILE[0]))
+  title = axes.set_title(names.for_figure(HOSTILE[0]))
   FigureCanvasAgg(figure).draw()
+  assert title.get_text() == HOSTILE[0]
+  # As a formula, x would be narrower, because the dollar signs would not be drawn.
+  widths = [figure.text(0, 0, text).get_window_extent().width for text in ("$x$", "x")]
+  assert widths[0] > 2 * widths[1]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

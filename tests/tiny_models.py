@@ -91,6 +91,18 @@ def random_variables(model):
   return jax.tree_util.tree_map_with_path(value, shapes)
 
 
+def apply_in_training(model, variables, inputs, seed=0):
+  """Returns the outputs of a training step, and the updated batch statistics."""
+  outputs, updates = model.apply(
+    variables,
+    inputs,
+    train=True,
+    rngs={"dropout": jax.random.key(seed)},
+    mutable=["batch_stats"],
+  )
+  return outputs, updates["batch_stats"]
+
+
 def write(
   directory: Path,
   architecture: str = "crnn",

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_models
 
 from audiotag_jax import config as config_lib
 from audiotag_jax.models.create import create_model
@@ -56,18 +57,6 @@ def init(config, log_mel):
   return model, model.init(jax.random.key(0), log_mel, train=False)
 
 
-def apply_in_training(model, variables, log_mel, seed=0):
-  """Returns the outputs of a training step, and the updated batch statistics."""
-  outputs, updates = model.apply(
-    variables,
-    log_mel,
-    train=True,
-    rngs={"dropout": jax.random.key(seed)},
-    mutable=["batch_stats"],
-  )
-  return outputs, updates["batch_stats"]
-
-
 def test_outputs(config):
   log_mel = log_mels()
   model, variables = init(config, log_mel)
@@ -111,7 +100,7 @@ def test_bfloat16_gives_float32_logits_near_those_of_float32(config):
 def test_training_updates_the_batch_statistics(config):
   log_mel = log_mels()
   model, variables = init(config, log_mel)
-  _, updated = apply_in_training(model, variables, log_mel)
+  _, updated = tiny_models.apply_in_training(model, variables, log_mel)
   mean = updated["input_norm"]["mean"]
   np.testing.assert_allclose(mean, 0.1 * log_mel.mean(axis=(0, 1)), rtol=1e-4)
 
@@ -144,7 +133,7 @@ def test_activations_are_dropped_in_training_alone(config):
   model, variables = init(config, log_mel)
 
   def logits(seed):
-    return apply_in_training(model, variables, log_mel, seed)[0]["logits"]
+    return tiny_models.apply_in_training(model, variables, log_mel, seed)[0]["logits"]
 
   np.testing.assert_array_equal(logits(0), logits(0))
   assert not np.array_equal(logits(0), logits(1))
@@ -154,5 +143,5 @@ def test_frozen_batch_statistics_stay_as_they_are(config):
   config.finetune.mode = "linear"
   log_mel = log_mels()
   model, variables = init(config, log_mel)
-  _, updated = apply_in_training(model, variables, log_mel)
+  _, updated = tiny_models.apply_in_training(model, variables, log_mel)
   jax.tree.map(np.testing.assert_array_equal, updated, variables["batch_stats"])

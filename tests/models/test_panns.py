@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import panns_reference
 import pytest
+import tiny_models
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import layers, panns
@@ -37,17 +38,6 @@ def reference_variables(name: str):
 def apply(model, variables, inputs):
   outputs = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, inputs)
   return jax.tree.map(np.asarray, outputs)
-
-
-def apply_in_training(model, variables, inputs, seed):
-  outputs, _ = model.apply(
-    variables,
-    inputs,
-    train=True,
-    rngs={"dropout": jax.random.key(seed)},
-    mutable=["batch_stats"],
-  )
-  return outputs
 
 
 def init(model, inputs):
@@ -190,7 +180,8 @@ def test_dropout_after_fc1_is_the_embeddings_alone():
   variables = init(model, waveform)
 
   def train_outputs(dropout, seed):
-    return apply_in_training(model.copy(dropout=dropout), variables, waveform, seed)
+    model_ = model.copy(dropout=dropout)
+    return tiny_models.apply_in_training(model_, variables, waveform, seed)[0]
 
   # About half of a pooled feature and of the embedding is dropped, the rest doubled.
   plain, dropped = train_outputs(0.0, 0), train_outputs(0.5, 0)
@@ -240,7 +231,8 @@ def test_spec_augment_is_for_training_and_can_be_turned_off(spec_augment):
   waveform = panns_reference.waveforms(32_000)
   variables = init(model, waveform)
   outputs = [
-    apply_in_training(model, variables, waveform, seed)["logits"] for seed in (0, 1)
+    tiny_models.apply_in_training(model, variables, waveform, seed)[0]["logits"]
+    for seed in (0, 1)
   ]
   assert np.allclose(*outputs) == (not spec_augment)
   evaluated = [apply(model, variables, waveform)["logits"] for _ in range(2)]

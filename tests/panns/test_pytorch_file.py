@@ -4,11 +4,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.panns import pytorch_file
 
-torch = pytest.importorskip("torch")
 WEIGHTS = {"a": torch.arange(12.0).reshape(3, 4), "b": torch.ones(2, dtype=torch.int64)}
 
 
