@@ -22,7 +22,7 @@ from absl import logging
 
 from audiotag_jax import parallel
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.errors import UserError
+from audiotag_jax.errors import UserError, reason_of
 
 BEST_METRIC = "mAP"
 
@@ -216,7 +216,7 @@ class RunCheckpoints:
       saving, self._saving, self._has_failed = self._saving, None, True
       what = "a checkpoint" if saving is None else f"the checkpoint of step {saving}"
       raise UserError(
-        f"{self._directory}: {what} cannot be saved: {one_line(error)}. "
+        f"{self._directory}: {what} cannot be saved: {reason_of(error)}. "
         "Mend that and start the same command again: it resumes from the last "
         "checkpoint"
       ) from error
@@ -264,14 +264,14 @@ class RunCheckpoints:
     except MemoryError:
       raise
     except Exception as error:  # Orbax and TensorStore raise many kinds.
-      raise DamagedError(f"{what} cannot be read: {one_line(error)}") from error
+      raise DamagedError(f"{what} cannot be read: {reason_of(error)}") from error
     check_same_shapes(saved, like, what)
     try:
       state = self._manager.restore(step, args=ocp.args.StandardRestore(like))
     except MemoryError:
       raise
     except Exception as error:
-      raise DamagedError(f"{what} cannot be read: {one_line(error)}") from error
+      raise DamagedError(f"{what} cannot be read: {reason_of(error)}") from error
     check_checksums(state, facts, what)
     return state
 
@@ -326,12 +326,6 @@ class RunCheckpoints:
       return
     with contextlib.suppress(Exception):  # Orbax reports a failure again.
       self._manager.close()
-
-
-def one_line(error: BaseException) -> str:
-  """Returns the first line of an error's message, at most 200 characters."""
-  lines = str(error).strip().splitlines()
-  return (lines[0] if lines else type(error).__name__)[:200]
 
 
 def _unreadable_steps(directory: Path) -> list[int]:

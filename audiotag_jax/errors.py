@@ -47,6 +47,11 @@ class UserError(Exception):
   """
 
 
+def reason_of(error: BaseException) -> str:
+  """Words another library's error for a message: kind and text, one line, cut short."""
+  return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 class Stopped(Exception):
   """A signal stopped the command, after it saved; the message says what is saved."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from audiotag_jax import checkpoint, config_checks, files, json_files
-from audiotag_jax.errors import UserError
+from audiotag_jax.errors import UserError, reason_of
 from audiotag_jax.workdir import DESCRIPTION
 
 WEIGHTS = "checkpoints/0"
@@ -222,8 +222,7 @@ def load_model(
   except (UserError, MemoryError):
     raise
   except Exception as error:  # orbax and tensorstore may raise anything.
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    raise UserError(f"{path} cannot be read ({reason}): {REMEDY}") from error
+    raise UserError(f"{path} cannot be read ({reason_of(error)}): {REMEDY}") from error
 
 
 def _num_bytes(leaf: Any) -> int:

@@ -252,7 +252,7 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def check_unchanged(path: Path, new: Any) -> None:
-  """Finds changes of a config, or of a data set's description, in a file of a workdir.
+  """Compares a config with the one that a workdir was made with.
 
   Raises:
     UserError: the file exists and differs; see `changed_keys`.

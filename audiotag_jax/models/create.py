@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from audiotag_jax import model_directory
-from audiotag_jax.errors import UserError
+from audiotag_jax.errors import UserError, reason_of
 from audiotag_jax.frontend.mel import LogMelParams
 from audiotag_jax.model_directory import ModelDescription
 from audiotag_jax.models import crnn, layers, panns
@@ -128,8 +128,7 @@ def _expected_shapes(description: ModelDescription) -> dict[str, Any]:
   try:
     return dict(jax.eval_shape(init, waveform))
   except Exception as error:  # Flax and JAX may raise anything.
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     raise UserError(
       f"the model directory's {description.architecture} cannot be made, because its "
-      f"front_end and its fields do not fit together ({reason})"
+      f"front_end and its fields do not fit together ({reason_of(error)})"
     ) from error

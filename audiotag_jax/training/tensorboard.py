@@ -13,8 +13,8 @@ from tensorboard.compat.proto import event_pb2
 
 from audiotag_jax import files, parallel
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.checkpoint import one_line
 from audiotag_jax.data import records
+from audiotag_jax.errors import reason_of
 
 
 class RunWriter:
@@ -71,7 +71,7 @@ class RunWriter:
       "TensorBoard's files in %s cannot be written (%s). The training continues "
       "without them.",
       self._workdir,
-      one_line(error),
+      reason_of(error),
     )
     self._writer = metric_writers.create_default_writer(
       str(self._workdir), just_logging=True

@@ -7,7 +7,7 @@ from absl import logging
 
 from audiotag_jax import logs, parallel
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.checkpoint import one_line
+from audiotag_jax.errors import reason_of
 from audiotag_jax.evaluation import learning_curves
 from audiotag_jax.training.evaluate_run import evaluate_checkpoint
 from audiotag_jax.training.loop import Loop
@@ -43,4 +43,4 @@ def draw_learning_curves(workdir: Path) -> None:
   try:
     learning_curves.plot_learning_curves(workdir, path)
   except Exception as error:  # Matplotlib raises many kinds.
-    logging.warning("%s cannot be drawn: %s", path, one_line(error))
+    logging.warning("%s cannot be drawn: %s", path, reason_of(error))
