@@ -113,7 +113,7 @@ def test_a_preparation_that_was_interrupted_is_begun_anew(
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(builder.waveforms, "to_int16", interrupt)
+    patch.setattr(shards.waveforms, "to_int16", interrupt)
     with pytest.raises(KeyboardInterrupt):
       prepare(fsd50k_dir, tmp_path)
   assert not list((tmp_path / "data").rglob("clips.csv"))
