@@ -68,8 +68,10 @@ def _picture(
   waveform = np.pad(waveform, (0, max(0, least_samples - len(waveform))))
   log_mel = log_mel_tf.log_mel(waveform, params).numpy()
 
-  figure = Figure(figsize=(9, 3), dpi=100, layout="constrained")
-  left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+  figure = Figure(figsize=(9, 3), dpi=100)
+  # Fixed places: to measure all texts would take as long as to draw the picture.
+  left = figure.add_axes((0.06, 0.17, 0.52, 0.73))
+  right = figure.add_axes((0.62, 0.17, 0.36, 0.73))
   duration_s = len(waveform) / params.sample_rate_hz
   left.imshow(
     log_mel.T,
@@ -86,12 +88,11 @@ def _picture(
   order = np.lexsort((-scores, ~labels))
   order = order[: max(NUM_BARS, labels.sum())]
   order = order[np.argsort(-scores[order])]
-  colors = np.where(labels[order], "tab:green", "tab:gray")
-  # By position, because names that differ may look the same when they are cut.
-  bars = np.arange(len(order))
-  right.barh(bars, scores[order], color=colors)
-  right.set_yticks(bars, [for_figure(clips.classes[c]) for c in order])
-  right.set(title="score (green: labelled)", xlim=(0, 1))
+  colors = np.where(labels[order], "lightgreen", "lightgray")
+  right.barh(range(len(order)), scores[order], color=colors)
+  for bar, label in enumerate(order):
+    right.text(0.01, bar, for_figure(clips.classes[label]), va="center", clip_on=True)
+  right.set(title="score (green: labelled)", xlim=(0, 1), yticks=())
   right.invert_yaxis()
 
   canvas = FigureCanvasAgg(figure)
