@@ -91,15 +91,25 @@ def random_variables(model):
   return jax.tree_util.tree_map_with_path(value, shapes)
 
 
+def quick_jit(function):
+  """Compiles a function for one call: in less time, to a slower program."""
+  return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def apply(model, variables, inputs):
+  """Returns the outputs of a model in evaluation, as numpy arrays."""
+  outputs = quick_jit(lambda v, x: model.apply(v, x, train=False))(variables, inputs)
+  return jax.tree.map(np.asarray, outputs)
+
+
 def apply_in_training(model, variables, inputs, seed=0):
   """Returns the outputs of a training step, and the updated batch statistics."""
-  outputs, updates = model.apply(
-    variables,
-    inputs,
-    train=True,
-    rngs={"dropout": jax.random.key(seed)},
-    mutable=["batch_stats"],
-  )
+
+  def step(variables, inputs, key):
+    rngs, mutable = {"dropout": key}, ["batch_stats"]
+    return model.apply(variables, inputs, train=True, rngs=rngs, mutable=mutable)
+
+  outputs, updates = quick_jit(step)(variables, inputs, jax.random.key(seed))
   return outputs, updates["batch_stats"]
 
 

@@ -1,7 +1,10 @@
+import functools
+
 import jax
 import numpy as np
 import optax
 import pytest
+import tiny_models
 
 from audiotag_jax.evaluation.eval_step import eval_step
 from audiotag_jax.models.create import create_model
@@ -18,9 +21,9 @@ def test_scores_are_probabilities_and_the_rest_is_handed_back(tiny_config):
     "mask": np.ones(4),
     "clip": np.arange(4),
   }
-  variables = model.init(jax.random.key(0), batch["inputs"], train=False)
-  rows = eval_step(variables, batch, model=model)
-  logits = model.apply(variables, batch["inputs"], train=False)["logits"]
+  variables = tiny_models.random_variables(model)
+  rows = jax.jit(functools.partial(eval_step, model=model))(variables, batch)
+  logits = tiny_models.apply(model, variables, batch["inputs"])["logits"]
   np.testing.assert_allclose(rows["scores"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
   assert rows["loss"].shape == (4,)
   cross_entropy = optax.sigmoid_binary_cross_entropy(logits, batch["labels"])

@@ -52,26 +52,26 @@ def log_mels(num_clips=2, num_frames=50):
   return rng.normal(-40, 15, (num_clips, num_frames, 64)).astype(np.float32)
 
 
-def init(config, log_mel):
+def init(config):
   model = create_model(config, num_classes=5, axis_name=None)
-  return model, model.init(jax.random.key(0), log_mel, train=False)
+  return model, tiny_models.random_variables(model)
 
 
 def test_outputs(config):
   log_mel = log_mels()
-  model, variables = init(config, log_mel)
-  outputs = model.apply(variables, log_mel, train=False)
+  model, variables = init(config)
+  outputs = tiny_models.apply(model, variables, log_mel)
   shapes = {name: value.shape for name, value in outputs.items()}
   assert shapes == {"logits": (2, 5), "embedding": (2, 12), "framewise": (2, 50, 5)}
   assert ((outputs["framewise"] >= 0) & (outputs["framewise"] <= 1)).all()
-  again = model.apply(variables, log_mel, train=False)
+  again = tiny_models.apply(model, variables, log_mel)
   np.testing.assert_array_equal(outputs["logits"], again["logits"])
 
 
 def test_time_is_pooled_before_the_recurrence(config):
   log_mel = log_mels(num_frames=50)
-  model, variables = init(config, log_mel)
-  framewise = model.apply(variables, log_mel, train=False)["framewise"]
+  model, variables = init(config)
+  framewise = tiny_models.apply(model, variables, log_mel)["framewise"]
   distinct = np.unique(np.asarray(framewise)[0], axis=0)
   assert len(distinct) == 50 // 8
 
@@ -79,19 +79,19 @@ def test_time_is_pooled_before_the_recurrence(config):
 def test_max_pooling_takes_the_largest_frame(config):
   config.crnn.pooling = "max"
   log_mel = log_mels()
-  model, variables = init(config, log_mel)
-  outputs = model.apply(variables, log_mel, train=False)
+  model, variables = init(config)
+  outputs = tiny_models.apply(model, variables, log_mel)
   expected = outputs["framewise"].max(axis=1)
   np.testing.assert_allclose(jax.nn.sigmoid(outputs["logits"]), expected, rtol=1e-5)
 
 
 def test_bfloat16_gives_float32_logits_near_those_of_float32(config):
   log_mel = log_mels()
-  model, variables = init(config, log_mel)
-  exact = model.apply(variables, log_mel, train=False)["logits"]
+  model, variables = init(config)
+  exact = tiny_models.apply(model, variables, log_mel)["logits"]
   config.model.dtype = "bfloat16"
-  model, _ = init(config, log_mel)
-  rough = model.apply(variables, log_mel, train=False)["logits"]
+  model, _ = init(config)
+  rough = tiny_models.apply(model, variables, log_mel)["logits"]
   assert rough.dtype == jnp.float32
   np.testing.assert_allclose(rough, exact, atol=0.05)
   assert not np.array_equal(rough, exact)
@@ -99,16 +99,17 @@ def test_bfloat16_gives_float32_logits_near_those_of_float32(config):
 
 def test_training_updates_the_batch_statistics(config):
   log_mel = log_mels()
-  model, variables = init(config, log_mel)
+  model, variables = init(config)
   _, updated = tiny_models.apply_in_training(model, variables, log_mel)
-  mean = updated["input_norm"]["mean"]
-  np.testing.assert_allclose(mean, 0.1 * log_mel.mean(axis=(0, 1)), rtol=1e-4)
+  before = variables["batch_stats"]["input_norm"]["mean"]
+  expected = 0.9 * before + 0.1 * log_mel.mean(axis=(0, 1))
+  np.testing.assert_allclose(updated["input_norm"]["mean"], expected, rtol=1e-4)
 
 
 def test_the_embedding_is_the_mean_of_the_recurrence_in_float32(config):
   config.model.dtype = "bfloat16"
   log_mel = log_mels()
-  model, variables = init(config, log_mel)
+  model, variables = init(config)
   outputs, state = model.apply(
     variables, log_mel, train=False, capture_intermediates=True
   )
@@ -121,8 +122,8 @@ def test_the_embedding_is_the_mean_of_the_recurrence_in_float32(config):
 
 def test_pooled_frames_are_held_in_their_order(config):
   log_mel = log_mels(num_clips=1, num_frames=50)
-  model, variables = init(config, log_mel)
-  framewise = model.apply(variables, log_mel, train=False)["framewise"][0]
+  model, variables = init(config)
+  framewise = tiny_models.apply(model, variables, log_mel)["framewise"][0]
   changes = np.flatnonzero(np.diff(framewise, axis=0).any(axis=1)) + 1
   # Six segments of 2 x 4 frames; the last segment also gets the two leftover frames.
   assert changes.tolist() == [8, 16, 24, 32, 40]
@@ -130,7 +131,7 @@ def test_pooled_frames_are_held_in_their_order(config):
 
 def test_activations_are_dropped_in_training_alone(config):
   log_mel = log_mels()
-  model, variables = init(config, log_mel)
+  model, variables = init(config)
 
   def logits(seed):
     return tiny_models.apply_in_training(model, variables, log_mel, seed)[0]["logits"]
@@ -142,6 +143,6 @@ def test_activations_are_dropped_in_training_alone(config):
 def test_frozen_batch_statistics_stay_as_they_are(config):
   config.finetune.mode = "linear"
   log_mel = log_mels()
-  model, variables = init(config, log_mel)
+  model, variables = init(config)
   _, updated = tiny_models.apply_in_training(model, variables, log_mel)
   jax.tree.map(np.testing.assert_array_equal, updated, variables["batch_stats"])

@@ -10,11 +10,10 @@ from audiotag_jax.models import layers
 def test_bigru_agrees_with_flax_s_gru_in_both_directions():
   x = jax.random.normal(jax.random.key(0), (3, 11, 5))
   model = layers.BiGRU(units=4)
-  params = model.init(jax.random.key(1), x)["params"]
-  params = jax.tree.map(
-    lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params
-  )
-  ours = model.apply({"params": params}, x)
+  params = jax.jit(model.init)(jax.random.key(1), x)["params"]
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape), params)
+  ours = jax.jit(model.apply)({"params": params}, x)
   for direction in range(2):
     in_kernel = jnp.split(params["input"]["kernel"][:, direction], 3, axis=-1)
     in_bias = jnp.split(params["input"]["bias"][direction], 3)
@@ -26,7 +25,7 @@ def test_bigru_agrees_with_flax_s_gru_in_both_directions():
     cell |= {f"h{gate}": {"kernel": recurrent[i]} for i, gate in enumerate("rzn")}
     cell["hn"]["bias"] = params["recurrent_bias"][direction]
     rnn = nn.RNN(nn.GRUCell(4), reverse=bool(direction), keep_order=True)
-    expected = rnn.apply({"params": {"cell": cell}}, x)
+    expected = jax.jit(rnn.apply)({"params": {"cell": cell}}, x)
     np.testing.assert_allclose(
       ours[..., 4 * direction : 4 * direction + 4], expected, atol=1e-5
     )
@@ -138,7 +137,7 @@ def test_spec_augment_drops_stripes_as_the_reference():
 
   def dropped_of(axis, width):
     drop = jax.vmap(lambda key: layers.drop_stripes(key, x, axis, 2, width))
-    return np.asarray(drop(clip_keys(4000)) == 0)
+    return np.asarray(jax.jit(drop)(clip_keys(4000)) == 0)
 
   dropped = dropped_of(0, 64)
   # Whole frames are dropped, different ones in each example.
@@ -155,14 +154,14 @@ def test_spec_augment_drops_stripes_as_the_reference():
 
 def test_spec_augment_of_few_frames_leaves_some():
   augment = layers.SpecAugment(2, 64, 0, 8)
-  x = augment(clip_keys(500), jnp.ones((500, 2, 3)))
+  x = jax.jit(augment)(clip_keys(500), jnp.ones((500, 2, 3)))
   assert (np.asarray(x)[:, :, 0].sum(axis=1) >= 0).all()
   assert (np.asarray(x) == 1).any(axis=(1, 2)).mean() > 0.5
 
 
 def test_spec_augment_drops_stripes_of_time_and_of_frequency():
   augment = layers.SpecAugment(1, 20, 1, 10)
-  x = augment(clip_keys(500), jnp.ones((500, 100, 40)))
+  x = jax.jit(augment)(clip_keys(500), jnp.ones((500, 100, 40)))
   dropped = np.asarray(x == 0)
   assert dropped.all(axis=2).sum(axis=1).max() == 19
   assert dropped.all(axis=1).sum(axis=1).max() == 9

@@ -8,6 +8,7 @@ import numpy as np
 import panns_reference
 import pytest
 import tiny_models
+from tiny_models import apply
 
 from audiotag_jax.errors import UserError
 from audiotag_jax.models import layers, panns
@@ -35,20 +36,9 @@ def reference_variables(name: str):
   return convert.to_flax(arrays, entries)[0]
 
 
-def apply(model, variables, inputs):
-  outputs = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, inputs)
-  return jax.tree.map(np.asarray, outputs)
-
-
-def init(model, inputs):
-  """Draws a model's variables."""
-  return jax.jit(lambda: model.init(jax.random.key(0), inputs, train=False))()
-
-
 def init_shapes(model, inputs):
   """Shapes of a model's variables, without computing them."""
-  shapes = jax.eval_shape(lambda: init(model, inputs))
-  return jax.tree.map(lambda x: x.shape, shapes)
+  return jax.tree.map(lambda x: x.shape, output_shapes(model, inputs)[1])
 
 
 def output_shapes(model, inputs):
@@ -93,7 +83,7 @@ def test_a_waveform_and_its_log_mel_give_the_same():
   model = panns.create("Cnn14_DecisionLevelMax", num_classes=3, filters=(8, 8, 8))
   waveform = panns_reference.waveforms(32_000)
   log_mel = model.log_mel(waveform)
-  variables = init(model, log_mel)
+  variables = tiny_models.random_variables(model)
   outputs = [apply(model, variables, inputs) for inputs in (waveform, log_mel)]
   for key in ("logits", "embedding", "framewise"):
     np.testing.assert_allclose(outputs[0][key], outputs[1][key], atol=1e-5)
@@ -135,7 +125,7 @@ def test_logits_of_pooled_probabilities_do_not_saturate():
   # This is above float32's largest probability below 1.
   model = panns.create("Cnn14_DecisionLevelAvg", num_classes=2, filters=(4,) * 6)
   waveform = panns_reference.waveforms(32_000)
-  variables = init(model, waveform)
+  variables = tiny_models.random_variables(model)
   variables["params"]["fc_audioset"]["kernel"] *= 0
   variables["params"]["fc_audioset"]["bias"] = jnp.asarray([50.0, -50.0])
   logits = apply(model, variables, waveform)["logits"]
@@ -177,7 +167,7 @@ def test_dropout_after_fc1_is_the_embeddings_alone():
   model = panns.create("Cnn6", num_classes=4, filters=(8,) * 4)
   model = model.copy(conv_dropout=0.0)
   waveform = panns_reference.waveforms(32_000)
-  variables = init(model, waveform)
+  variables = tiny_models.random_variables(model)
 
   def train_outputs(dropout, seed):
     model_ = model.copy(dropout=dropout)
@@ -211,11 +201,9 @@ def test_layers_that_the_reference_never_applies_keep_their_statistics(
 ):
   model = panns.create(name, num_classes=3, **fields)
   waveform = panns_reference.waveforms(32_000, 0.4)
-  shapes = jax.eval_shape(lambda: init(model, waveform))
+  shapes = output_shapes(model, waveform)[1]
   variables = jax.tree.map(lambda x: np.full(x.shape, 0.01, np.float32), shapes)
-  keys = {"dropout": jax.random.key(0)}
-  step = lambda v, x: model.apply(v, x, train=True, rngs=keys, mutable=["batch_stats"])  # noqa: E731
-  stats = jax.jit(step)(variables, waveform)[1]["batch_stats"]
+  _, stats = tiny_models.apply_in_training(model, variables, waveform)
   same = {
     jax.tree_util.keystr(path[:-1], simple=True, separator="/")
     for path, x in jax.tree_util.tree_leaves_with_path(stats)
@@ -229,7 +217,7 @@ def test_spec_augment_is_for_training_and_can_be_turned_off(spec_augment):
   model = panns.create("Cnn6", num_classes=4, filters=(8,) * 4, dropout=0.0)
   model = model.copy(conv_dropout=0.0, spec_augment=spec_augment)
   waveform = panns_reference.waveforms(32_000)
-  variables = init(model, waveform)
+  variables = tiny_models.random_variables(model)
   outputs = [
     tiny_models.apply_in_training(model, variables, waveform, seed)[0]["logits"]
     for seed in (0, 1)
@@ -243,7 +231,7 @@ def test_batch_norm_is_synchronised_over_devices():
   fields = {"filters": (8,) * 4, "dropout": 0.0, "conv_dropout": 0.0}
   model = panns.create("Cnn6", num_classes=4, **fields)
   waveforms = panns_reference.waveforms(32_000, 0.3, 8)
-  variables = init(model, waveforms)
+  variables = tiny_models.random_variables(model)
 
   def step(model, waveforms):
     return model.apply(variables, waveforms, train=True, mutable=["batch_stats"])
@@ -252,7 +240,7 @@ def test_batch_norm_is_synchronised_over_devices():
   outputs, stats = jax.pmap(lambda x: step(synced, x), axis_name="devices")(
     waveforms[:, None]
   )
-  expected, expected_stats = step(model, waveforms)
+  expected, expected_stats = jax.jit(lambda x: step(model, x))(waveforms)
   np.testing.assert_allclose(outputs["logits"][:, 0], expected["logits"], atol=1e-4)
   for ours, theirs in zip(
     jax.tree.leaves(stats), jax.tree.leaves(expected_stats), strict=True

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import panns_reference
 import pytest
+import tiny_models
 import torch
 
 from audiotag_jax import model_directory
@@ -45,7 +46,7 @@ def scores(directory: Path) -> np.ndarray:
   model = panns.create(description.architecture, num_classes=527, front_end=front_end)
   variables.pop("pytorch")
   waveforms = panns_reference.waveforms(model.front_end.sample_rate_hz)
-  outputs = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, waveforms)
+  outputs = tiny_models.apply(model, variables, waveforms)
   return np.asarray(jax.nn.sigmoid(outputs["logits"]))
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import panns_reference
 import pytest
+import tiny_models
 import torch
 import torch_cnn6
 
@@ -24,9 +25,7 @@ SLIM = {"filters": (2, 3, 4, 5), "embedding_dim": 6}
 def save_own(directory, num_classes, name="Cnn6", **widths):
   """A model directory of a model that was made here; returns its variables."""
   model = panns.create(name, num_classes=num_classes, **widths)
-  waveforms = np.zeros((1, 32_000), np.float32)
-  init = jax.jit(lambda: model.init(jax.random.key(0), waveforms, train=False))
-  variables = jax.tree.map(np.asarray, init())
+  variables = tiny_models.random_variables(model)
   description = model_directory.ModelDescription(
     architecture=name,
     fields=model_fields(model),
@@ -72,7 +71,7 @@ def test_a_model_made_here_loads_strictly_and_scores_the_same(
   waveforms = panns_reference.waveforms(32_000)
   with torch.no_grad():
     expected = theirs(torch.from_numpy(waveforms))["clipwise_output"].numpy()
-  outputs = jax.jit(lambda x: model.apply(variables, x, train=False))(waveforms)
+  outputs = tiny_models.apply(model, variables, waveforms)
   scores = jax.nn.sigmoid(outputs["logits"])
   np.testing.assert_allclose(scores, expected, atol=1e-5)
 

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,12 @@ def clip_keys(num_clips):
 KEYS = clip_keys(64)
 
 
+def augmented(batch, config, axis_name=None):
+  step = lambda batch: augment.augment(KEY, batch, config, axis_name)  # noqa: E731
+  step = step if axis_name is None else jax.vmap(step, axis_name=axis_name)
+  return jax.jit(step)(batch)
+
+
 def batch_of(shape, num_clips=64):
   rng = np.random.default_rng(0)
   inputs = rng.normal(-40, 10, (num_clips, *shape)).astype(np.float32)
@@ -26,7 +34,7 @@ def batch_of(shape, num_clips=64):
 
 def test_nothing_is_the_default():
   batch = batch_of((20, 8))
-  after = augment.augment(KEY, batch, config_lib.get_config())
+  after = augmented(batch, config_lib.get_config())
   for name, value in batch.items():
     np.testing.assert_array_equal(after[name], value)
 
@@ -65,17 +73,18 @@ def test_seconds_become_frames_or_samples():
   config.augment.roll_s = 0.05  # 5 frames, 1600 samples
   frames = jnp.tile(jnp.arange(100.0)[:, None], (500, 1, 2))
   batch = {"inputs": frames, "labels": jnp.zeros((500, 1))}
-  shifts = np.asarray(augment.augment(KEY, batch, config)["inputs"]).argmin(axis=1)
+  shifts = np.asarray(augmented(batch, config)["inputs"]).argmin(axis=1)
   assert set(shifts[:, 0]) == {*range(6), *range(95, 100)}
   batch["inputs"] = jnp.tile(jnp.arange(20_000.0), (64, 1))
-  shifts = np.asarray(augment.augment(KEY, batch, config)["inputs"]).argmin(axis=1)
+  shifts = np.asarray(augmented(batch, config)["inputs"]).argmin(axis=1)
   assert 1400 < shifts[shifts < 10_000].max() <= 1600
 
 
 @pytest.mark.parametrize("shape", [(20, 8), (50,)])
 def test_mixup_mixes_inputs_and_labels_by_one_weight(shape):
   batch = batch_of(shape)
-  mixed = augment.mixup(KEYS, batch, alpha=1.0, share=1.0)
+  mix = functools.partial(augment.mixup, alpha=1.0, share=1.0)
+  mixed = jax.jit(mix)(KEYS, batch)
   x, before = (np.asarray(batch["inputs"]).reshape(64, -1) for _ in range(2))
   before = np.roll(x, 1, axis=0)
   y = np.asarray(mixed["inputs"]).reshape(64, -1)
@@ -93,7 +102,8 @@ def test_mixup_mixes_inputs_and_labels_by_one_weight(shape):
 
 def test_mixup_of_a_share_leaves_the_others():
   batch = batch_of((20, 8), num_clips=1000)
-  mixed = augment.mixup(clip_keys(1000), batch, alpha=10.0, share=0.3)
+  mix = functools.partial(augment.mixup, alpha=10.0, share=0.3)
+  mixed = jax.jit(mix)(clip_keys(1000), batch)
   same = (np.asarray(mixed["inputs"]) == batch["inputs"]).all(axis=(1, 2))
   assert 0.65 < same.mean() < 0.75
 
@@ -115,11 +125,9 @@ def test_the_augmentation_is_the_same_on_any_number_of_devices(num_devices):
   config.augment.gain_db, config.augment.roll_s = 6.0, 0.1
   config.augment.mixup_alpha, config.augment.mixup_share = 1.0, 0.5
   batch = batch_of((20, 8))
-  whole = augment.augment(KEY, batch, config)
+  whole = augmented(batch, config)
   shares = {k: x.reshape(num_devices, -1, *x.shape[1:]) for k, x in batch.items()}
-  shares = jax.vmap(
-    lambda share: augment.augment(KEY, share, config, "devices"), axis_name="devices"
-  )(shares)
+  shares = augmented(shares, config, "devices")
   for name, expected in whole.items():
     np.testing.assert_allclose(
       shares[name].reshape(expected.shape), expected, atol=1e-4

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+import tiny_models
 
 from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
@@ -35,12 +36,6 @@ def config(tiny_config, tmp_path, monkeypatch):
 def write_pretrained(config):
   front_end = panns.LogMelParams(**config.frontend)
   model = panns.create("Cnn6", num_classes=5, front_end=front_end)
-  waveform = np.zeros((1, 8_000), np.float32)
-  variables = model.init(jax.random.key(7), waveform, train=False)
-  rng = np.random.default_rng(0)
-  variables = jax.tree.map(
-    lambda x: x + 0.01 * rng.random(x.shape, np.float32), variables
-  )
   description = model_directory.ModelDescription(
     architecture="Cnn6",
     fields=model_fields(model),
@@ -49,7 +44,7 @@ def write_pretrained(config):
     source={"file": "Cnn6.pth", "sha256": ""},
   )
   model_directory.save_model(
-    train.Path(config.init_from), description, jax.tree.map(np.asarray, variables)
+    train.Path(config.init_from), description, tiny_models.random_variables(model)
   )
 
 

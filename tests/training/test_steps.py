@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny_models
 
 from audiotag_jax import parallel
 from audiotag_jax.models.create import create_model
@@ -86,12 +87,8 @@ def test_the_loss_is_the_mean_binary_cross_entropy(config):
   model = create_model(config, num_classes=3, axis_name=None)
   state = steps.create_state(model, optax.identity(), config.seed, (1, 26, 64))
   batch = batch_of(16)
-  outputs, _ = model.apply(
-    {"params": state.params, "batch_stats": state.batch_stats},
-    batch["inputs"],
-    train=True,
-    mutable=["batch_stats"],
-  )
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  outputs, _ = tiny_models.apply_in_training(model, variables, batch["inputs"])
   p = jax.nn.sigmoid(outputs["logits"])
   labels = batch["labels"]
   expected = -(labels * jnp.log(p) + (1 - labels) * jnp.log(1 - p)).mean()
