@@ -14,7 +14,7 @@ from audiotag_jax.panns.architectures import ARCHITECTURES
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
-    "--checkpoint", type=Path, required=True, help="the PANNs file (.pth)"
+    "--checkpoint", type=Path, required=True, help="the PANNs file (.pth, .safetensors)"
   )
   parser.add_argument(
     "--output", type=Path, required=True, help="model directory to write"

@@ -15,7 +15,9 @@ def parse_args() -> argparse.Namespace:
   parser.add_argument(
     "--model", type=Path, required=True, help="model directory to export"
   )
-  parser.add_argument("--output", type=Path, required=True, help="file (.pth) to write")
+  parser.add_argument(
+    "--output", type=Path, required=True, help="file to write (.pth, .safetensors)"
+  )
   parser.add_argument(
     "--overwrite", action="store_true", help="replace an existing file"
   )

@@ -1,10 +1,9 @@
-"""Converts a PANNs file for PyTorch to a model directory."""
+"""Converts a PANNs file, for PyTorch or of safetensors, to a model directory."""
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -14,7 +13,14 @@ from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import model_fields
-from audiotag_jax.panns import class_names, convert, fixed, pytorch_file, tables
+from audiotag_jax.panns import (
+  class_names,
+  convert,
+  entry_names,
+  fixed,
+  state_dict_file,
+  tables,
+)
 
 # Largest difference of fixed matrices that counts as rounding: their values are at most
 # 1, and float32 has 24 bits.
@@ -45,10 +51,13 @@ def convert_file(
   """
   files.check_output(output, overwrite)
   if not path.is_file():
-    raise UserError(f"{path} is not a file: give the .pth file of a PANNs model")
-  state_dict = pytorch_file.read_state_dict(path)
-  shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
+    raise UserError(
+      f"{path} is not a file: give the .pth or .safetensors file of a PANNs model"
+    )
+  state_dict = state_dict_file.read(path)
   try:
+    keys, notes = entry_names.find({key: x.shape for key, x in state_dict.items()})
+    shapes = {name: state_dict[key].shape for key, name in keys.items()}
     name = choose_architecture(shapes, model, path)
     widths = convert.find_widths(shapes, name)
     table = tables.TABLES[name](convert.num_classes(shapes), **widths)
@@ -57,10 +66,12 @@ def convert_file(
     raise UserError(f"{path}: {error}") from error
   if faults:
     raise UserError(f"{path} is not of {name}: {convert.describe_faults(faults)}")
+  for note in notes:
+    logging.warning("%s: %s.", path, note)
   names = choose_class_names(convert.num_classes(shapes), class_names_file)
 
   created = panns.create(name, num_classes=len(names), **widths)
-  variables, rest = convert.to_flax(_drain(state_dict), table)
+  variables, rest = convert.to_flax(_drain(state_dict, keys), table)
   _keep_what_differs(rest, created.front_end)
   description = model_directory.ModelDescription(
     architecture=name,
@@ -137,12 +148,12 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   return names
 
 
-def _drain(state_dict: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields a state_dict's arrays and forgets them, so that their memory is freed."""
-  while state_dict:
-    key = next(iter(state_dict))
-    tensor = state_dict.pop(key).detach()
-    yield key, (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+def _drain(
+  state_dict: dict[str, np.ndarray], keys: Mapping[str, str]
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields a state_dict's arrays under PANNs' keys, and frees each one's memory."""
+  for key, name in keys.items():
+    yield name, state_dict.pop(key)
 
 
 def _keep_what_differs(

@@ -6,15 +6,16 @@ from audiotag_jax import files, model_directory
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.models.create import load_model
-from audiotag_jax.panns import architectures, convert, fixed, pytorch_file, tables
+from audiotag_jax.panns import architectures, convert, fixed, state_dict_file, tables
 
 
 def export_file(directory: Path, output: Path, *, overwrite: bool = False) -> str:
-  """Writes {"model": state_dict}; returns the architecture.
+  """Writes a state_dict as PANNs' own files have it; returns the architecture.
 
   Args:
     directory: a model directory, converted or trained here.
-    output: the file; written whole, or not at all.
+    output: the file, of PyTorch or, if its name ends so, .safetensors; written whole,
+      or not at all.
     overwrite: whether to replace an existing file.
 
   Raises:
@@ -40,5 +41,5 @@ def export_file(directory: Path, output: Path, *, overwrite: bool = False) -> st
     state_dict = convert.to_pytorch(variables, table, rest)
   except UserError as error:
     raise UserError(f"{directory} is not of {name}: {error}") from error
-  pytorch_file.write_state_dict(output, state_dict)
+  state_dict_file.write(output, state_dict)
   return name

@@ -101,21 +101,25 @@ def to_flax(
     table: the architecture's table.
 
   Returns:
-    Flax's variables, and the entries of the state_dict that have no place in them.
+    Flax's variables in float32, and the entries of the state_dict that have no place in
+    them: fixed matrices in float32, counters in int64.
   """
   entries = {entry.key: entry for entry in table}
   variables: dict[str, Any] = {}
   rest: dict[str, np.ndarray] = {}
   for key, array in arrays:
     entry = entries[key]
-    if not entry.path:
-      rest[key] = np.array(array)
+    if entry.kind == "counter":
+      if np.isfinite(array):  # 65,536 steps and more are infinite in float16.
+        rest[key] = np.array(array, np.int64)
+      continue
+    if entry.kind == "fixed":
+      rest[key] = np.array(array, np.float32)
       continue
     *parents, leaf = entry.path
     tree = variables
     for parent in parents:
       tree = tree.setdefault(parent, {})
-    # A copy, because `array` may be mapped from a file, which it would keep open.
     tree[leaf] = np.array(_forward(array, entry.kind), np.float32, order="C")
   return variables, rest
 

@@ -187,8 +187,129 @@ def test_refuses_anything_but_a_state_dict(cnn6, tmp_path):
   path = save(tmp_path / "x.pth", {"epoch": 3, "weights": {}})
   with pytest.raises(UserError, match="is not a state_dict: it holds epoch, weights"):
     panns_from_pytorch.convert_file(path, tmp_path / "out")
-  with pytest.raises(UserError, match="none.pth is not a file: give the .pth"):
+  with pytest.raises(UserError, match="none.pth is not a file: give the .pth or .saf"):
     panns_from_pytorch.convert_file(tmp_path / "none.pth", tmp_path / "out")
+
+
+SLIM = {"filters": (2, 3, 4, 5), "embedding_dim": 6}
+
+
+@pytest.fixture(scope="module")
+def slim():
+  """The state_dict of a slim Cnn6 of AudioSet's classes."""
+  import torch_cnn6
+
+  torch.manual_seed(0)
+  return torch_cnn6.Cnn6(527, **SLIM).state_dict()
+
+
+def write_names(folder):
+  (folder / "names.txt").write_text("Rain\nWind\nThunder\n")
+  return str(folder / "names.txt")
+
+
+def test_panns_template_for_fine_tuning(slim, tmp_path, caplog):
+  content = {f"module.base.{key}": value for key, value in slim.items()}
+  transfer = torch.nn.Linear(6, 3)
+  for key, value in transfer.state_dict().items():
+    content[f"module.fc_transfer.{key}"] = value
+  sampler = {"pointer": 3, "indexes": np.arange(9)}
+  path = save(
+    tmp_path / "x.pth", {"iteration": 3, "model": content, "sampler": sampler}
+  )
+  with pytest.raises(UserError, match="3 classes, not AudioSet's 527: give their nam"):
+    panns_from_pytorch.convert_file(path, tmp_path / "out")
+  panns_from_pytorch.convert_file(
+    path, tmp_path / "out", class_names_file=write_names(tmp_path)
+  )
+  assert (
+    f"{path}: module.base.fc_audioset, of 527 classes, is left out, because "
+    "module.fc_transfer, of 3 classes, takes its place."
+  ) in caplog.text
+  description, variables = model_directory.load_model(tmp_path / "out")
+  assert description.class_names == ["Rain", "Wind", "Thunder"]
+  head = variables["params"]["fc_audioset"]
+  np.testing.assert_array_equal(head["kernel"], transfer.weight.detach().numpy().T)
+  np.testing.assert_array_equal(head["bias"], transfer.bias.detach().numpy())
+  fc1 = variables["params"]["fc1"]["kernel"]
+  np.testing.assert_array_equal(fc1, slim["fc1.weight"].numpy().T)
+
+
+def test_a_checkpoint_of_lightning(slim, tmp_path, caplog):
+  content = {
+    "epoch": 3,
+    "global_step": 900,
+    "pytorch-lightning_version": "2.6.0",
+    "state_dict": {f"net._orig_mod.{key}": value for key, value in slim.items()}
+    | {"loss.pos_weight": torch.ones(527)},
+    "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.4)}},
+    "optimizer_states": [{"state": {0: {"step": torch.tensor(1.0)}}}],
+    "lr_schedulers": [{"base_lrs": [1e-3]}],
+    "hyper_parameters": {"lr": 1e-3, "classes": ("a", "b")},
+  }
+  path = save(tmp_path / "epoch=3.ckpt", content)
+  description = panns_from_pytorch.convert_file(path, tmp_path / "out")
+  assert description.architecture == "Cnn6"
+  assert "left out, because PANNs do not have them: loss.pos_weight." in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("form", "dtype"),
+  [
+    ("pth", torch.float16),
+    ("pth", torch.bfloat16),
+    ("pth", torch.float64),
+    ("safetensors", torch.bfloat16),
+    ("through", torch.float16),  # and stored as float32
+    ("partly", torch.bfloat16),
+    ("all", torch.float16),  # the counters too
+  ],
+)
+def test_values_of_other_types_become_float32_without_a_warning(
+  form, dtype, slim, tmp_path, caplog
+):
+  def cast(key, value):
+    is_cast = value.is_floating_point() and (form != "partly" or "conv" in key)
+    value = value.to(dtype) if is_cast or form == "all" else value
+    return value.float() if form == "through" else value
+
+  content = {key: cast(key, value) for key, value in slim.items()}
+  if form == "safetensors":
+    import safetensors.torch
+
+    path = tmp_path / "Cnn6.safetensors"
+    arrays = {key: value.contiguous() for key, value in content.items()}
+    safetensors.torch.save_file(arrays, path)
+  else:
+    path = save(tmp_path / "Cnn6.pth", {"model": content})
+  panns_from_pytorch.convert_file(path, tmp_path / "out")
+  assert caplog.text == ""
+  variables = model_directory.load_model(tmp_path / "out")[1]
+  for leaf in jax.tree.leaves(variables["params"]):
+    assert leaf.dtype == np.float32
+  expected = content["conv_block1.conv1.weight"].float().numpy().transpose(2, 3, 1, 0)
+  np.testing.assert_array_equal(
+    variables["params"]["conv_block1"]["conv1"]["kernel"], expected
+  )
+  assert variables["pytorch"].keys() == {k for k in slim if "num_batches" in k}
+
+
+def test_a_count_of_steps_that_float16_cannot_hold_starts_again(slim, tmp_path):
+  content = {k: v.half() for k, v in slim.items()}
+  content["bn0.num_batches_tracked"] = torch.tensor(600_000).half()
+  path = save(tmp_path / "x.pth", content)
+  panns_from_pytorch.convert_file(path, tmp_path / "out")
+  rest = model_directory.load_model(tmp_path / "out")[1]["pytorch"]
+  assert "bn0.num_batches_tracked" not in rest
+  assert rest["conv_block1.bn1.num_batches_tracked"] == 0
+
+
+def test_reports_another_front_end_of_a_shorter_type(slim, tmp_path, caplog):
+  content = {k: v.half() if v.is_floating_point() else v for k, v in slim.items()}
+  content["logmel_extractor.melW"] *= 1.1
+  path = save(tmp_path / "x.pth", content)
+  panns_from_pytorch.convert_file(path, tmp_path / "out", model="Cnn6")
+  assert "it was trained with another front-end, and scores will differ" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,28 @@ def test_there_and_back_is_bit_equal(own_matrices, tmp_path):
     assert torch.equal(back[key], tensor), key
 
 
+def test_safetensors_there_and_back(tmp_path):
+  import safetensors.torch
+
+  torch.manual_seed(0)
+  state_dict = torch_cnn6.Cnn6(3, **SLIM).state_dict()
+  expected = {key: tensor.contiguous() for key, tensor in state_dict.items()}
+  expected["bn0.num_batches_tracked"] += 2**33
+  safetensors.torch.save_file(expected, tmp_path / "cnn6.safetensors")
+  (tmp_path / "names.txt").write_text("a\nb\nc\n")
+  panns_from_pytorch.convert_file(
+    tmp_path / "cnn6.safetensors",
+    tmp_path / "cnn6",
+    class_names_file=str(tmp_path / "names.txt"),
+  )
+  panns_to_pytorch.export_file(tmp_path / "cnn6", tmp_path / "back.safetensors")
+  back = safetensors.torch.load_file(tmp_path / "back.safetensors")
+  assert back.keys() == expected.keys()
+  for key, tensor in expected.items():
+    assert back[key].dtype == tensor.dtype, key
+    assert torch.equal(back[key], tensor), key
+
+
 @pytest.mark.parametrize(("num_classes", "widths"), [(527, {}), (200, {}), (3, SLIM)])
 def test_a_model_made_here_loads_strictly_and_scores_the_same(
   num_classes, widths, tmp_path

@@ -1,7 +1,9 @@
 """The fixed matrices against librosa, numpy's FFT and torchlibrosa."""
 
+import dataclasses
 import warnings
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -60,3 +62,29 @@ def test_differences_are_of_the_matrices_that_are_not_the_same():
   found[fixed.MEL_KEY][3, 4] += 0.25
   del found[fixed.IMAG_KEY]
   assert fixed.differences(found, expected) == {fixed.MEL_KEY: 0.25}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("name", ["Cnn14", "Cnn14_8k", "Cnn14_mel128"])
+def test_rounding_to_a_shorter_type_is_no_difference(name, dtype):
+  expected = ours(panns.create(name, num_classes=1).front_end)
+  rounded = {key: x.astype(dtype).astype(np.float32) for key, x in expected.items()}
+  assert fixed.differences(rounded, expected) == {}
+  # Neither is another rounding on the way.
+  twice = {key: (x * (1 + 1e-6)).astype(dtype) for key, x in expected.items()}
+  twice = {key: x.astype(np.float32) for key, x in twice.items()}
+  assert fixed.differences(twice, expected) == {}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("change", [{"f_min_hz": 0.0}, {"f_max_hz": 14_100.0}])
+def test_another_front_end_is_a_difference_after_rounding_too(dtype, change):
+  other = mel.mel_matrix(dataclasses.replace(panns.FRONT_END, **change))
+  found = {fixed.MEL_KEY: other.astype(dtype).astype(np.float32)}
+  assert list(fixed.differences(found, ours(panns.FRONT_END))) == [fixed.MEL_KEY]
+
+
+def test_values_of_float32_are_not_taken_for_rounded_ones():
+  expected = ours(panns.FRONT_END)
+  found = expected | {fixed.MEL_KEY: expected[fixed.MEL_KEY] * np.float32(1.0001)}
+  assert list(fixed.differences(found, expected)) == [fixed.MEL_KEY]
