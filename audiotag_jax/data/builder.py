@@ -1,9 +1,10 @@
 """Preparation of a source as a TFDS set.
 
 A prepared set has TFRecord shards with `audio` (int16, one sample rate, full length),
-`labels` and `fname` in the order of the source. Beside the shards are `clips.csv`, from
-which splits are chosen without reading audio, `rejected.csv`, and `sha256sums.txt` with
-the hashes of all files but the shards, whose records have checksums of their own.
+its `scale`, `labels` and `fname`, in the order of the source. Beside the shards are
+`clips.csv`, from which splits are chosen without reading audio, `rejected.csv`, and
+`sha256sums.txt` with the hashes of all files but the shards, whose records have
+checksums of their own.
 
 Shards are written to a folder apart. When all are written, TFDS makes the set's folder
 with the lists, the shards move there, and `sha256sums.txt` is written last. A kill at
@@ -52,6 +53,9 @@ from audiotag_jax.data.shards import (
 from audiotag_jax.data.sources.source import SPLITS, Source
 from audiotag_jax.errors import UserError
 
+# Examples of this version have no `scale`. A whole set of it is used as it is.
+OLDER_VERSION = "2.0.0"
+
 
 @dataclasses.dataclass(kw_only=True)
 class AudioTagsConfig(tfds.core.BuilderConfig):
@@ -75,7 +79,7 @@ class AudioTags(tfds.core.ShardBasedBuilder):
   """
 
   name = SET_NAME
-  VERSION = tfds.core.Version("2.0.0")
+  VERSION = tfds.core.Version("3.0.0")
 
   def _info(self) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(
@@ -134,7 +138,23 @@ class AudioTags(tfds.core.ShardBasedBuilder):
 
 def partial_folder(config: AudioTagsConfig, root: epath.PathLike) -> epath.Path:
   """Folder of the shards until all are written; a killed preparation keeps it."""
-  return epath.Path(root) / SET_NAME / f"{config.name}.partial"
+  name = f"{config.name}-{AudioTags.VERSION}.partial"
+  return epath.Path(root) / SET_NAME / name
+
+
+def _older_folders(config: AudioTagsConfig, root: epath.Path) -> list[epath.Path]:
+  """Folders of a set and of its finished shards, in the older version."""
+  sets = root / SET_NAME
+  return [sets / config.name / OLDER_VERSION, sets / f"{config.name}.partial"]
+
+
+def _folders(config: AudioTagsConfig, root: epath.Path) -> list[epath.Path]:
+  """Folders of a set and of its finished shards, in the version to use."""
+  older, finished = _older_folders(config, root)
+  if older.exists() and not _is_interrupted(config.source, older, finished):
+    return [older, finished]
+  folder = root / SET_NAME / config.name / str(AudioTags.VERSION)
+  return [folder, partial_folder(config, root)]
 
 
 def prepare(
@@ -148,7 +168,8 @@ def prepare(
   """Prepares a source for a sample rate, unless it is prepared already.
 
   After a kill, the next call resumes with the unfinished shards. If another process
-  prepares the set, the call waits for it. Missing shards are written again.
+  prepares the set, the call waits for it. Missing shards are written again. A whole set
+  of an older version is returned as it is.
 
   Args:
     source: the source.
@@ -170,9 +191,7 @@ def prepare(
     sample_rate_hz=sample_rate_hz,
   )
   root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-  folder = root / SET_NAME / config.name / str(AudioTags.VERSION)
-  prepared = PreparedSet(folder, source.classes, fingerprint, sample_rate_hz)
-  finished = partial_folder(config, root)
+  folder, finished = _folders(config, root)
   if not folder.exists() or finished.exists() or lacks_shards(folder):
     advice = "make room, or choose another data_dir; the finished shards are kept"
     lock = folder.parent.with_name(f".{config.name}.lock")
@@ -180,6 +199,7 @@ def prepare(
       files.written(folder, advice),
       files.owned(lock, f"the set {folder}", wait=True),
     ):
+      folder, finished = _folders(config, root)  # Its owner before may be older.
       if not folder.exists() or _is_interrupted(source, folder, finished):
         _prepare(config, root, folder, finished, download_config)
       elif lacks_shards(folder):
@@ -187,6 +207,7 @@ def prepare(
       if finished.exists():
         write_sums(folder)
         finished.rmtree()
+  prepared = PreparedSet(folder, source.classes, fingerprint, sample_rate_hz)
   check_rejected(prepared, source.place, allow_missing)
   return prepared
 
@@ -212,6 +233,9 @@ def _prepare(
   """Prepares a set; see the module's docstring."""
   source = config.source
   logging.info("Preparing %d clips of %s.", len(source.clips), source.place)
+  for unfinished in _older_folders(config, root):
+    if unfinished.exists():
+      unfinished.rmtree()
   finished.mkdir(parents=True, exist_ok=True)
   files.clear_leftovers(finished)
   shards = list(cut_into_shards(source))

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from scipy import sparse
 
-from audiotag_jax.audio.waveforms import INT16_SCALE
+from audiotag_jax.audio.waveforms import INT16_SCALE, SCALE_SAMPLES
 from audiotag_jax.data import prepared_set
 from audiotag_jax.data.records import Chunks, DamagedError, Records, record_offsets
 from audiotag_jax.data.sources.source import SPLITS
@@ -189,8 +189,11 @@ def read_waveform(
 
 def decode(record: tf.Tensor, features: tfds.features.FeaturesDict) -> tf.Tensor:
   """Decodes an example to its waveform <float32>[samples], full scale at 1."""
-  audio = features.deserialize_example(record)["audio"]
-  return tf.cast(audio, tf.float32) * INT16_SCALE
+  example = features.deserialize_example(record)
+  audio = tf.cast(example["audio"], tf.float32)
+  if "scale" not in example:  # A set of an older version.
+    return audio * INT16_SCALE
+  return audio * tf.repeat(example["scale"], SCALE_SAMPLES)[: tf.size(audio)]
 
 
 def normalize(waveform: tf.Tensor, data: ml_collections.ConfigDict) -> tf.Tensor:

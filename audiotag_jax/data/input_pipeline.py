@@ -366,12 +366,13 @@ def fix_length(
   """
   late, start = tf.maximum(-start, 0), tf.maximum(start, 0)
   others = [[0, 0]] * (len(x.shape) - 1)
+  x = x[start : start + length]
   if pad == "repeat":
     x = tf.roll(x, late, axis=0)
     x = tf.tile(x, [1 + (length - 1) // tf.shape(x)[0]] + [1] * len(others))
+    x = x[:length]
   else:
     x = tf.pad(x, [[late, 0], *others], constant_values=silence)
-  x = x[start : start + length]
   missing = length - tf.shape(x)[0]
   x = tf.pad(x, [[0, missing], *others], constant_values=silence)
   return tf.ensure_shape(x, [length, *x.shape[1:]])

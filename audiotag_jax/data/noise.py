@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from audiotag_jax.audio import perturb
 from audiotag_jax.audio.files import AudioError, read_audio
-from audiotag_jax.audio.waveforms import INT16_SCALE, to_int16
+from audiotag_jax.audio.waveforms import INT16_SCALE, normalize, to_int16
 from audiotag_jax.errors import UserError
 
 SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
@@ -16,6 +16,9 @@ SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
 
 def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
   """Reads all recordings of a folder and its subfolders into one waveform.
+
+  Each is scaled to full scale first, so that a quiet one keeps its quality in 16 bits;
+  `add_noise` sets the level.
 
   Args:
     folder: the folder.
@@ -36,7 +39,8 @@ def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
   waveforms = []
   for path in tqdm(paths, "reading noise", leave=False, disable=None):
     try:
-      waveforms.append(to_int16(read_audio(path, sample_rate_hz)))
+      waveform = read_audio(path, sample_rate_hz)
+      waveforms.append(to_int16(normalize(waveform, "peak")))
     except AudioError as error:
       raise UserError(
         f"config.augment.noise_dir: {path} {error}: remove or replace it"

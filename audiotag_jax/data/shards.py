@@ -26,14 +26,33 @@ SHARD_CLIPS = 256
 
 
 def clip_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
-  """Features of a set's examples; TFDS encodes bytes many times faster than int16."""
-  audio = tfds.features.Tensor(
-    shape=(None,), dtype=np.int16, encoding=tfds.features.Encoding.BYTES
-  )
-  labels = tfds.features.Sequence(tfds.features.ClassLabel(names=classes))
+  """Features of a set's examples: `audio` and `scale` as of `waveforms.quantize`.
+
+  TFDS encodes bytes many times faster than numbers.
+  """
+
+  def tensor(dtype: type) -> tfds.features.Tensor:
+    encoding = tfds.features.Encoding.BYTES
+    return tfds.features.Tensor(shape=(None,), dtype=dtype, encoding=encoding)
+
   return tfds.features.FeaturesDict(
-    {"audio": audio, "labels": labels, "fname": tfds.features.Text()}
+    {
+      "audio": tensor(np.int16),
+      "scale": tensor(np.float32),
+      "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=classes)),
+      "fname": tfds.features.Text(),
+    }
   )
+
+
+def quantized(
+  waveform: np.ndarray, features: tfds.features.FeaturesDict
+) -> dict[str, np.ndarray]:
+  """Returns the part of an example that holds a waveform <float32>[samples]."""
+  if "scale" not in features:  # A set of an older version, which is repaired.
+    return {"audio": waveforms.to_int16(waveform)}
+  audio, scale = waveforms.quantize(waveform)
+  return {"audio": audio, "scale": scale}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +134,13 @@ def write_shard(
       hashed = source_hash.hash_of(file, clip.start_s, clip.end_s)
     except audio_files.AudioError as error:
       return 0, "", error
-    audio = waveforms.to_int16(waveform)
+    audio = quantized(waveform, features)
     example = features.encode_example(
-      {"audio": audio, "labels": clip.labels, "fname": clip.fname}
+      {**audio, "labels": clip.labels, "fname": clip.fname}
     )
     # Protobuf's usual order of a map's entries differs from process to process.
     proto = serializer.get_tf_example(example)
-    return len(audio), hashed, proto.SerializeToString(deterministic=True)
+    return len(waveform), hashed, proto.SerializeToString(deterministic=True)
 
   def examples() -> Iterator[bytes]:
     for clip, (num_samples, hashed, example) in _map_ahead(

@@ -25,6 +25,8 @@ CLIPPED_RUN = 3
 # Length of a block, and the level below which a block is silent.
 BLOCK_S = 0.05
 SILENCE_DB = -60.0
+# log2 of the peak below which a clip is quiet, -42 dB: 16 bits have 8 of it.
+QUIET_EXPONENT = -7
 # Least power that a level is computed from, -120 dB.
 MIN_POWER = 1e-12
 # Clips that are handed to the threads at a time.
@@ -204,9 +206,14 @@ def audio_sha256(mono: np.ndarray) -> str:
   """Hashes a waveform <float32>[samples] at 16 bits, without the zeros at its ends.
 
   A recording therefore has the same hash in any lossless format, and with zeros put
-  before or after it. `SILENT_SHA256` is the hash of zeros alone.
+  before or after it. A quiet one of more bits is made louder first, so that 16 bits
+  tell it from others. `SILENT_SHA256` is the hash of zeros alone.
   """
-  samples = np.rint(mono * 2.0**15).clip(-(2**15), 2**15 - 1).astype("<i2")
+  steps = mono * 2.0**15
+  _, exponent = np.frexp(max(mono.max(), -mono.min()))
+  if exponent < QUIET_EXPONENT and (np.rint(steps) != steps).any():
+    steps = np.ldexp(steps, QUIET_EXPONENT - exponent)
+  samples = np.rint(steps).clip(-(2**15), 2**15 - 1).astype("<i2")
   nonzero = samples != 0
   if not nonzero.any():
     return SILENT_SHA256.decode()

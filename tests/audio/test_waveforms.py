@@ -127,6 +127,28 @@ def test_windows_hold_little_of_a_long_recording():
   assert len(held) == 1000
 
 
+def test_each_block_of_a_quantized_waveform_has_its_scale():
+  rng = np.random.default_rng(0)
+  noise = rng.uniform(-1, 1, (256, 4)) * [1e-30, 1e-7, 0.3, 1e9]
+  exact = np.repeat([-32_768, 32_767, 1, 0], 256) / 2**15
+  beyond = np.repeat([32_767.4, 32_767.6, -32_768.4], 256) / 2**15
+  waveform = np.concatenate([noise.T.ravel(), exact, beyond, [0.1]]).astype(np.float32)
+  steps, scale = waveforms.quantize(waveform)
+  assert steps.dtype == np.int16
+  assert scale.dtype == np.float32
+  assert scale.tolist() == [
+    *(2.0**-114, 2.0**-38, 2.0**-16, 2.0**15),
+    *(2.0**-15, 2.0**-15, 2.0**-29, 2.0**-15),
+    *(2.0**-15, 2.0**-14, 2.0**-14),
+    2.0**-18,
+  ]
+  step = np.repeat(scale, 256)[: len(waveform)]
+  assert (np.abs(steps * step - waveform) <= 0.5 * step).all()
+  np.testing.assert_array_equal((steps * step)[1024:2048], exact)
+  most = [np.abs(steps[i : i + 256].astype(int)).max() for i in range(0, 1024, 256)]
+  assert min(most) > 2**14
+
+
 def test_int16_is_exact_within_half_a_step_and_never_clips():
   waveform = (0.5 * np.sin(2 * np.pi * 440 / 16_000 * np.arange(16_000))).astype(
     np.float32

@@ -130,7 +130,7 @@ def test_of_two_at_once_the_second_waits_and_takes_over(prepared, fsd50k_dir, tm
     "together", "prepare", fsd50k_dir, folder, "never", 30, 103
   )
   assert lines == [["never", "0", "0"], ["30", killed, "0"], ["103", killed, "0"]]
-  assert stderr.count("2.0.0 is in use by process ") == 3
+  assert stderr.count("3.0.0 is in use by process ") == 3
   assert stderr.count(": waiting until it ends.") == 3
   whole = contents(tmp_path / "data/audio_tags")
   for moment, _, _ in lines:
@@ -216,7 +216,7 @@ def test_a_missing_shard_is_not_replaced_by_other_clips(prepared, fsd50k_dir, tm
 def test_a_damaged_list_is_named(name, prepared, fsd50k_dir, tmp_path):
   flip(prepared.folder / name, 3)
   with pytest.raises(
-    UserError, match=rf"{name} is missing or damaged: delete .*2.0.0 "
+    UserError, match=rf"{name} is missing or damaged: delete .*3.0.0 "
   ):
     prepare_set(fsd50k_dir, tmp_path / "data")
   (prepared.folder / name).unlink()
@@ -392,7 +392,7 @@ def test_sets_and_runs_of_older_versions_open(config, fsd50k_dir, tmp_path):
   record = tmp_path / "run/dataset.json"
   load(config, record)
   new = json.loads(record.read_text())
-  (folder,) = (tmp_path / "data").glob("audio_tags/*/2.0.0")
+  (folder,) = (tmp_path / "data").glob("audio_tags/*/3.0.0")
   make_old(folder)
   old_set = contents(folder)
   load(config, record)
@@ -438,10 +438,10 @@ def test_a_full_disk_costs_the_shard_being_written(prepared, fsd50k_dir, tmp_pat
   data = tmp_path / "full"
   with (
     files_of_at_most(60_000),
-    pytest.raises(UserError, match=r"2.0.0 cannot be written \(File too large\): make"),
+    pytest.raises(UserError, match=r"3.0.0 cannot be written \(File too large\): make"),
   ):
     prepare_set(fsd50k_dir, data)
-  assert not [path for path in data.rglob("*") if path.match("*2.0.0*")]
+  assert not list(data.rglob("3.0.0")) + list(data.rglob("incomplete.*"))
   assert not [path.name for path in data.rglob(".*.partial")]
   assert contents(prepare_set(fsd50k_dir, data).folder) == contents(prepared.folder)
 
@@ -489,7 +489,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_line(
 ):
   (tmp_path / "a file").write_text("")
   with pytest.raises(
-    UserError, match=r"2.0.0 cannot be written \(.*\): make room"
+    UserError, match=r"3.0.0 cannot be written \(.*\): make room"
   ) as info:
     prepare_set(fsd50k_dir, tmp_path / place)
   assert "\n" not in str(info.value)

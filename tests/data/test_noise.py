@@ -16,7 +16,18 @@ def test_a_folder_s_recordings_follow_one_another_at_one_rate(tmp_path):
   recordings = noise.read_folder(str(tmp_path), 8_000)
   assert recordings.dtype == np.int16
   assert abs(len(recordings) - (8_000 + 22_050)) <= 2
-  assert 16_000 < np.abs(recordings).max() < 17_000
+  assert (
+    np.abs(recordings[:22_000]).max() == np.abs(recordings[22_100:]).max() == 32_767
+  )
+
+
+def test_quiet_noise_keeps_its_quality(tmp_path):
+  tone = np.sin(2 * np.pi * 440 * np.arange(8_000) / 8_000)
+  soundfile.write(tmp_path / "a.flac", 1e-4 * tone, 8_000, subtype="PCM_24")
+  recordings = noise.read_folder(str(tmp_path), 8_000)
+  error = recordings / 32_767 - tone
+  # At -80 dB, 24 bits have 839 steps; 16 bits have 3.
+  assert np.abs(error).max() < 1.5 / 839
 
 
 def test_an_empty_folder_is_one_line(tmp_path):

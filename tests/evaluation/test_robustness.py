@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from audiotag_jax import parallel
-from audiotag_jax.data import dataset, input_pipeline
+from audiotag_jax.audio.waveforms import INT16_SCALE
+from audiotag_jax.data import dataset, input_pipeline, shards
 from audiotag_jax.data.clips import read_waveform
 from audiotag_jax.evaluation import evaluate, robustness
 
@@ -129,8 +130,8 @@ def test_clips_of_a_sample_and_of_silence_have_scores(model, clips, config):
       return [self.encode(np.array(waveforms[i % 3], np.int16)) for i in records]
 
     def encode(self, waveform):
-      example = {"audio": waveform, "labels": [0], "fname": "1"}
-      return clips.features.serialize_example(example)
+      audio = shards.quantized(waveform * INT16_SCALE, clips.features)
+      return clips.features.serialize_example({**audio, "labels": [0], "fname": "1"})
 
   few = dataclasses.replace(clips.select(np.arange(3)), records=Records())
   few = dataclasses.replace(few, num_samples=np.array([1, 4_800, 4_800]))

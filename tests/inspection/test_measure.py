@@ -97,3 +97,9 @@ def test_a_source_of_which_nothing_decodes_is_one_line(make_source):
     measure.inspect_source(source)
   with pytest.raises(UserError, match="none of its 0 clips can be decoded: check"):
     measure.inspect_source(make_source())
+
+
+def test_quiet_clips_are_told_from_silence_and_from_each_other():
+  one, other = np.random.default_rng(0).normal(0, 1e-6, (2, 800)).astype(np.float32)
+  hashes = {measure.audio_sha256(mono) for mono in (one, other, 0 * one)}
+  assert len(hashes) == 3

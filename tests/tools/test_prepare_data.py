@@ -22,7 +22,7 @@ def test_it_prepares_a_folder_and_reports(fsd50k_dir, tmp_path, prepare_data):
   assert result.returncode == 0, result.stderr
   assert "clips     25 (train 12, val 6, eval 7)" in result.stdout
   assert "classes   3" in result.stdout
-  sets = (tmp_path / "data").glob("audio_tags/fsd50k-16000hz-*/2.0.0/clips.csv")
+  sets = (tmp_path / "data").glob("audio_tags/fsd50k-16000hz-*/3.0.0/clips.csv")
   assert len(list(sets)) == 1
 
 

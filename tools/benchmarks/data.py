@@ -248,8 +248,8 @@ def write_simulated_set(folder: Path, num_clips: int) -> None:
   from audiotag_jax.data import prepared_set, records, shards
 
   features = shards.clip_features([f"class {i}" for i in range(INDEX_CLASSES)])
-  example = {"audio": np.ones(32, np.int16), "labels": [1], "fname": "Y" * 11}
-  record = features.serialize_example(example)
+  audio = shards.quantized(np.full(32, 0.5, np.float32), features)
+  record = features.serialize_example({**audio, "labels": [1], "fname": "Y" * 11})
   num_shards = max(1, num_clips // 100_000)
   lengths = [len(part) for part in np.array_split(np.empty(num_clips), num_shards)]
   for i, length in enumerate(lengths):

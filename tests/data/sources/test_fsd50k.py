@@ -42,10 +42,12 @@ def test_every_clip_is_stored_at_full_length_in_csv_order(fsd50k_dir, tmp_path):
     wav, _ = soundfile.read(fsd50k_dir / f"FSD50K.{part}_audio/{fname}.wav")
     expected = soxr.resample(wav, 44_100, 16_000)
     example = decoded(index, clip)
-    audio = example["audio"].numpy()
+    audio, scale = example["audio"].numpy(), example["scale"].numpy()
     assert audio.dtype == np.int16
     assert len(audio) == index.num_samples[clip] == len(expected)
-    np.testing.assert_allclose(audio / 32_767, expected, atol=2e-4)
+    assert len(scale) == -(-len(audio) // 256)
+    waveform = audio * np.repeat(scale, 256)[: len(audio)]
+    np.testing.assert_allclose(waveform, expected, atol=2e-5)
     assert example["fname"].numpy().decode() == fname
     labels = np.flatnonzero(index.labels[[clip]].toarray())
     assert example["labels"].numpy().tolist() == labels.tolist()
@@ -113,7 +115,7 @@ def test_a_preparation_that_was_interrupted_is_begun_anew(
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(shards.waveforms, "to_int16", interrupt)
+    patch.setattr(shards.waveforms, "quantize", interrupt)
     with pytest.raises(KeyboardInterrupt):
       prepare(fsd50k_dir, tmp_path)
   assert not list((tmp_path / "data").rglob("clips.csv"))
