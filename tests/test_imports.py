@@ -27,7 +27,7 @@ MAY_IMPORT = {
 GROUND = {
   "checkpoint", "command_line", "config", "errors", "files", "json_files", "logs",
   "model_directory", "config_checks", "names", "panns", "parallel", "recipes",
-  "workdir",
+  "text_files", "workdir",
 }  # fmt: skip
 NO_TENSORFLOW = (
   *GROUND, "audio", "evaluation.eval_step", "frontend.log_mel_jax", "frontend.mel",

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING
 import ml_collections
 from etils import epath
 
-from audiotag_jax import command_line, config_checks, logs, recipes
+from audiotag_jax import command_line, config_checks, logs, recipes, text_files
 from audiotag_jax import config as config_lib
 from audiotag_jax.data.sources import download
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
   import tensorflow_datasets as tfds
-
-# Most characters that are read of md5sum's output, which has a line for each archive.
-MAX_MD5SUMS = 2**20
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -114,10 +111,9 @@ def expected_md5(md5sums: Path | None) -> dict[str, str]:
   if not md5sums:
     return download.RECORD_MD5
   try:
-    with md5sums.open(encoding="utf-8") as file:
-      text = file.read(MAX_MD5SUMS)
-    lines = [line.split(maxsplit=1) for line in text.splitlines()]
-    return {name.lstrip("*"): md5 for md5, name in lines}
+    with md5sums.open("rb") as file:
+      lines = [line.split(maxsplit=1) for line in text_files.read_lines(file, md5sums)]
+    return {name.strip().lstrip("*"): md5 for md5, name in filter(None, lines)}
   except (OSError, ValueError) as error:
     raise UserError(
       f"{md5sums} cannot be read as md5sum's output ({error}): make it with "
@@ -153,9 +149,10 @@ def main() -> None:
   if args.beam_runner:
     download_config = beam_config(args.beam_runner, beam_options)
   if args.dataset == "fsd50k":
+    source = epath.Path(args.source).expanduser()
     if args.download:
-      download.download_record(Path(args.source))
-    download.check_md5(epath.Path(args.source), expected_md5(args.md5sums))
+      download.download_record(Path(source))
+    download.check_md5(source, expected_md5(args.md5sums))
   prepared = dataset_lib.prepare(config, download_config)
   if args.log_mels_for:
     dataset_lib.load_clips(prepared, config)

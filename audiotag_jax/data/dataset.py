@@ -1,5 +1,6 @@
 """Clips of each split of a config's data set, prepared on first use."""
 
+import collections
 import dataclasses
 
 import ml_collections
@@ -20,11 +21,28 @@ from audiotag_jax.data.sources.source import Source
 def open_source(data: ml_collections.ConfigDict) -> Source:
   """Reads the lists of the data set of `config.data`; synthesises the demo set.
 
+  Warns of classes that differ by case alone.
+
   Raises:
     UserError: see the reader of each data set, and `fsd50k_folder.write_soundscapes`.
   """
-  place = epath.Path(data.source_dir)
-  audio_dir = epath.Path(data.audio_dir) if data.audio_dir else None
+  source = _read_source(data)
+  alike = collections.defaultdict(list)
+  for name in source.classes:
+    alike[name.casefold()].append(name)
+  pairs = ["/".join(names) for names in alike.values() if len(names) > 1]
+  if pairs:
+    logging.warning(
+      "%s has classes that differ by case alone, and stay apart: %s",
+      source.place,
+      ", ".join(pairs),
+    )
+  return source
+
+
+def _read_source(data: ml_collections.ConfigDict) -> Source:
+  place = epath.Path(data.source_dir).expanduser()
+  audio_dir = epath.Path(data.audio_dir).expanduser() if data.audio_dir else None
   if data.dataset == "soundscapes":
     place = soundscapes_dir(data)
     fsd50k_folder.write_soundscapes(
@@ -99,7 +117,7 @@ def load_clips(
 def soundscapes_dir(data: ml_collections.ConfigDict) -> epath.Path:
   """The folder of the demo set of `config.data`, in FSD50K's layout."""
   if data.source_dir:
-    return epath.Path(data.source_dir)
+    return epath.Path(data.source_dir).expanduser()
   root = epath.Path(data.data_dir or tfds.core.constants.DATA_DIR).expanduser()
   seed = f"-seed{data.soundscapes_seed}" if data.soundscapes_seed else ""
   return root / f"soundscapes-{data.num_train}-{data.num_val}-{data.num_eval}{seed}"

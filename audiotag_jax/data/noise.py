@@ -30,7 +30,8 @@ def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
   Raises:
     UserError: the folder has no recordings, or one cannot be read.
   """
-  paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
+  root = Path(folder).expanduser()
+  paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
   if not paths:
     raise UserError(
       f"config.augment.noise_dir {folder} has no recordings "

@@ -5,7 +5,7 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -21,6 +21,8 @@ SUMS_FILE = "sha256sums.txt"
 # Sets of older versions lack the last column; see `source_hash`.
 CLIPS_HEADER = ("fname", "split", "num_samples", "labels", "num_bytes", "source_hash")
 REJECTED_HEADER = ("fname", "split", "reason")
+# Most clips or classes that a message names.
+MAX_NAMED = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +114,8 @@ def check_rejected(
   for fname, split, reason in rejected:
     logging.warning("Clip %s of %s %s.", fname, split, reason)
   if len(rejected) > allow_missing:
-    names = ", ".join(fname for fname, _, _ in rejected[:10])
-    more = ", …" if len(rejected) > 10 else ""
+    names = ", ".join(fname for fname, _, _ in rejected[:MAX_NAMED])
+    more = ", …" if len(rejected) > MAX_NAMED else ""
     raise UserError(
       f"{place}: {len(rejected)} clips are missing or unusable ({names}{more}), more "
       f"than the {allow_missing} allowed: repair them, or allow them with "
@@ -127,16 +129,20 @@ def describe(prepared: PreparedSet) -> str:
   rejected = read_rows(prepared.folder / REJECTED_FILE)[1:]
   per_split: collections.Counter[str] = collections.Counter()
   per_class: collections.Counter[str] = collections.Counter()
+  counts: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
   num_samples = 0
   with (prepared.folder / CLIPS_FILE).open(encoding="utf-8") as file:
     for clip in csv.DictReader(file):
       per_split[clip["split"]] += 1
-      per_class.update(prepared.classes[int(i)] for i in clip["labels"].split())
+      labels = [prepared.classes[int(i)] for i in clip["labels"].split()]
+      per_class.update(labels)
+      counts[clip["split"]].update(labels)
       num_samples += int(clip["num_samples"])
   num_clips = per_split.total()
   seconds = num_samples / prepared.sample_rate_hz
   rarest = ", ".join(f"{name} {n}" for name, n in per_class.most_common()[:-6:-1])
   reasons = collections.Counter(reason for _, _, reason in rejected)
+  untrained = describe_untrained(counts)
   return "\n".join(
     [
       f"Prepared set: {prepared.folder}",
@@ -148,5 +154,27 @@ def describe(prepared: PreparedSet) -> str:
       f"  rarest    {rarest}",
       f"  rejected  {len(rejected)}"
       + "".join(f"\n            {n}: {reason}" for reason, n in reasons.items()),
+      *([f"  warning   {untrained}"] if untrained else []),
     ]
+  )
+
+
+def describe_untrained(counts: Mapping[str, Mapping[str, int]]) -> str:
+  """Names, in one line, the classes that train lacks and val or eval has; or is empty.
+
+  Args:
+    counts: the number of clips of each class that a split has, by the split.
+  """
+  found = []
+  for name in sorted({name for split in counts.values() for name in split}):
+    number = {split: counts.get(split, {}).get(name, 0) for split in SPLITS}
+    if not number["train"]:
+      others = ", ".join(f"{split} {n}" for split, n in number.items() if n)
+      found.append(f"{name} ({others})")
+  if not found:
+    return ""
+  more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+  return (
+    f"train lacks classes of val or eval, which cannot be learnt and count in mAP: "
+    f"{', '.join(found[:MAX_NAMED])}{more}"
   )

@@ -14,11 +14,12 @@ from etils import epath
 
 from audiotag_jax import files
 from audiotag_jax.data.clips import ClipIndex
-from audiotag_jax.data.prepared_set import PreparedSet
+from audiotag_jax.data.prepared_set import PreparedSet, describe_untrained
 from audiotag_jax.data.sources.listing import read_rows
 from audiotag_jax.data.sources.source import SPLITS
 from audiotag_jax.data.sources.stratify import draw_stratified
 from audiotag_jax.errors import UserError
+from audiotag_jax.text_files import stripped
 
 # Numbers of the study's clips, out of FSD50K's dev clips; the shares are the same in a
 # smaller set. The study selects no model; this codebase adds val to keep eval unseen.
@@ -34,6 +35,8 @@ def split_clips(
   prepared: PreparedSet,
 ) -> dict[str, ClipIndex]:
   """Returns train, val and eval of a prepared set, by "official" or "study" protocol.
+
+  Warns of classes that train lacks and another split has.
 
   Args:
     protocol: a value of `config.data.protocol`.
@@ -52,7 +55,16 @@ def split_clips(
   for name, split in splits.items():
     if not len(split):
       raise UserError(f"{prepared.folder}: split {name} has no clips")
+  counts = {name: _class_counts(split) for name, split in splits.items()}
+  if untrained := describe_untrained(counts):
+    logging.warning("%s", untrained)
   return splits
+
+
+def _class_counts(clips: ClipIndex) -> dict[str, int]:
+  """Returns the number of clips of each class that has some."""
+  counts = clips.labels.sum(axis=0, dtype=np.int64)
+  return {clips.classes[i]: int(counts[i]) for i in np.flatnonzero(counts)}
 
 
 def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
@@ -76,13 +88,14 @@ def study_splits(dev: ClipIndex, path: epath.Path) -> dict[str, ClipIndex]:
   split_of = {
     row["fname"]: row["split"] for _, row in read_rows(path, ("fname", "split"))
   }
-  missing = split_of.keys() - set(dev.fname.tolist())
+  fnames = list(map(stripped, dev.fname.tolist()))
+  missing = split_of.keys() - set(fnames)
   if missing:
     raise UserError(
       f"{path} names clip {min(missing)}, which the prepared set lacks: restore the "
       "clip to the source folder, or delete the file to draw the split again"
     )
-  split = np.array([split_of.get(fname, "") for fname in dev.fname])
+  split = np.array([split_of.get(fname, "") for fname in fnames])
   return {name: dev.select(split == name) for name in STUDY_NUM_CLIPS}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from audiotag_jax import files, model_directory, workdir
+from audiotag_jax import files, model_directory, text_files, workdir
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend import mel
 from audiotag_jax.models import panns
@@ -132,19 +132,11 @@ def choose_class_names(num_classes: int, path: str | None) -> list[str]:
   if (Path(path) / workdir.DESCRIPTION).is_file():
     names = model_directory.read_description(Path(path)).class_names
   elif Path(path).is_file():
-    try:
-      names = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-      raise UserError(
-        f"--class_names={path} cannot be read ({error}): give UTF-8 text, one name per "
-        "line"
-      ) from error
+    names = text_files.read_names(Path(path))
   else:
     raise UserError(f"--class_names: {path} is not a file or a model directory")
   if len(names) != num_classes:
     raise UserError(f"{path} has {len(names)} names for {num_classes} classes")
-  if len(set(names)) < len(names):
-    raise UserError(f"{path} has a name twice: give each class one of its own")
   return names
 
 

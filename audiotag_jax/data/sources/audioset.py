@@ -15,16 +15,17 @@ from absl import logging
 from etils import epath
 
 from audiotag_jax.data.sources import stratify
+from audiotag_jax.data.sources.folders import walk_audio
 from audiotag_jax.data.sources.listing import (
   NO_SPLIT,
   RowError,
   check_any,
   check_fields,
   read_rows,
-  walk_audio,
 )
 from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
+from audiotag_jax.text_files import add_name, normal_name
 
 CLASSES_FILE = "class_labels_indices.csv"
 LISTS = {
@@ -161,20 +162,18 @@ def _labels(row: dict[str, str], class_index: dict[str, int]) -> tuple[int, ...]
 
 def _read_classes(path: epath.Path) -> tuple[tuple[str, ...], dict[str, int]]:
   """Returns the display names, and the index of each mid."""
-  classes: list[str] = []
-  class_index: dict[str, int] = {}
+  line_of_class: dict[str, int] = {}
+  line_of_mid: dict[str, int] = {}
   for line, row in read_rows(path, ("index", "mid", "display_name")):
-    if row["index"] != str(len(classes)):
+    if row["index"] != str(len(line_of_mid)):
       raise UserError(
-        f"{path}, line {line}: index {row['index']!r} is not {len(classes)}"
+        f"{path}, line {line}: index {row['index']!r} is not {len(line_of_mid)}"
       )
-    class_index[row["mid"]] = len(classes)
-    classes.append(row["display_name"])
-  if not len(set(classes)) == len(class_index) == len(classes) > 0:
-    raise UserError(
-      f"{path}: its {len(classes)} classes must be distinct, and at least one"
-    )
-  return tuple(classes), class_index
+    add_name(line_of_mid, row["mid"], line, path)
+    add_name(line_of_class, normal_name(row["display_name"]), line, path)
+  if not line_of_class:
+    raise UserError(f"{path}: it has no classes: give AudioSet's {CLASSES_FILE}")
+  return tuple(line_of_class), {mid: i for i, mid in enumerate(line_of_mid)}
 
 
 def _draw_val(clips: list[Clip], num_classes: int) -> None:

@@ -2,9 +2,8 @@
 
 from etils import epath
 
+from audiotag_jax.data.sources.folders import LEADS_OUT, Fence
 from audiotag_jax.data.sources.listing import (
-  LEADS_OUT,
-  Fence,
   RowError,
   check_any,
   check_fields,
@@ -12,6 +11,7 @@ from audiotag_jax.data.sources.listing import (
 )
 from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
+from audiotag_jax.text_files import normal_name
 
 NUM_FOLDS = 5
 MAX_TARGET_DIGITS = 9
@@ -42,21 +42,21 @@ def read_esc50(folder: epath.Path, *, fold: int) -> Source:
   line_of: dict[str, int] = {}
   for line, row in read_rows(csv_path, ("filename", "fold", "target", "category")):
     try:
-      target = _check_row(row, splits, fence, category_of)
-      first = line_of.setdefault(row["filename"], line)
+      file, target = _check_row(row, splits, fence, category_of)
+      first = line_of.setdefault(file, line)
       if first != line:
         raise RowError(f"comes more than once (lines {first} and {line})")
-      rows.append((row["filename"], target, splits[row["fold"]]))
+      rows.append((row["filename"], file, target, splits[row["fold"]]))
     except RowError as error:
       fname = row["filename"] or f"line {line}"
       split = splits.get(row["fold"], row["fold"])
       rejected.append(Rejected(fname, split, str(error)))
   check_any(csv_path, rows, rejected)
-  targets = sorted({target for _, target, _ in rows})
+  targets = sorted({target for _, _, target, _ in rows})
   position = {target: i for i, target in enumerate(targets)}
   clips = tuple(
-    Clip(fname, audio_dir / fname, (position[target],), split)
-    for fname, target, split in rows
+    Clip(fname, audio_dir / file, (position[target],), split)
+    for fname, file, target, split in rows
   )
   classes = tuple(category_of[target] for target in targets)
   return Source("esc50", folder, classes, clips, tuple(rejected))
@@ -64,13 +64,14 @@ def read_esc50(folder: epath.Path, *, fold: int) -> Source:
 
 def _check_row(
   row: dict[str, str], splits: dict[str, str], fence: Fence, category_of: dict[int, str]
-) -> int:
-  """Returns a row's target, and adds the target's category to `category_of`."""
+) -> tuple[str, int]:
+  """Returns a row's file and target, whose category it adds to `category_of`."""
   check_fields(row)
-  fname, category = row["filename"], row["category"].strip()
+  fname, category = row["filename"], normal_name(row["category"])
   if fname in ("", ".", "..") or "/" in fname:
     raise RowError("has no file's name")
-  if fence.place(fname) is None:
+  file = fence.place(fname)
+  if file is None:
     raise RowError(LEADS_OUT)
   if row["fold"] not in splits:
     raise RowError(f"has fold {row['fold']!r}, which is not from 1 to {NUM_FOLDS}")
@@ -84,4 +85,4 @@ def _check_row(
   if not is_new and category_of.get(target) != category:
     raise RowError(f"has target {target} and category {category!r}, unlike other rows")
   category_of[target] = category
-  return target
+  return file, target

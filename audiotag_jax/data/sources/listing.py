@@ -1,31 +1,23 @@
-"""The lists of a data set, the files in its folder, and rows that are rejected."""
+"""The lists of a data set, and rows that are rejected."""
 
+import contextlib
 import csv
-import functools
-import os
-import posixpath
+import itertools
 from collections.abc import Collection, Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from etils import epath
 from tqdm import tqdm
 
 from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
-from audiotag_jax.names import encodable, printable
+from audiotag_jax.names import printable
+from audiotag_jax.text_files import read_lines, stripped
 
-# Endings of files beside recordings; any other file counts as a recording.
-NOT_AUDIO = (
-  ".bib", ".cfg", ".csv", ".db", ".doc", ".docx", ".gif", ".gz", ".htm", ".html",
-  ".ini", ".ipynb", ".jams", ".jpeg", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md",
-  ".npy", ".npz", ".pdf", ".pickle", ".pkl", ".png", ".py", ".rst", ".sh", ".svg",
-  ".tar", ".textgrid", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
-)  # fmt: skip
-# Longest line of a csv file, whose rows name a clip and its labels.
-MAX_LINE_BYTES = 2**20
+# What may separate the fields of a table.
+DELIMITERS = ",\t;"
 # The split of a rejected clip where splits are drawn.
 NO_SPLIT = "no split"
-LEADS_OUT = "lies outside of the audio folder"
 # tqdm's settings for steps that take seconds only in large sets.
 PROGRESS = {"delay": 2, "leave": False, "disable": None}
 
@@ -41,184 +33,105 @@ class RowError(Exception):
 def read_rows(
   path: epath.Path, columns: Collection[str], header: Sequence[str] | None = None
 ) -> Iterator[tuple[int, dict[str, str]]]:
-  """Yields the rows of a csv file, and the line of each.
-
-  A field that a row lacks is empty; fields beyond the header's are stored under None.
-
-  Args:
-    path: UTF-8, with or without a byte order mark.
-    columns: the columns that the header must have.
-    header: the columns of a file without a header, as AudioSet's: there, `#` begins a
-      comment, and spaces may follow commas.
+  """Yields the rows of a csv file, and the line of each; see `parse_rows`.
 
   Raises:
-    UserError: the file is missing, is not UTF-8 or not csv, lacks a column, or has a
-      line or a field too long to be meant.
+    UserError: the file is missing, or as `parse_rows` says.
   """
   try:
     with path.open("rb") as file:
-      yield from _read_rows(path, _lines(path, file), columns, header)
+      yield from parse_rows(file, path, columns, header)
   except OSError as error:
     reason = error.strerror or "no such file"
     raise UserError(f"{path} cannot be read ({reason}): give a csv file") from error
 
 
-def _read_rows(
+def parse_rows(
+  file: BinaryIO,
   path: epath.Path,
-  lines: Iterator[str],
   columns: Collection[str],
-  header: Sequence[str] | None,
+  header: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
+  """Yields the rows of a table, and the line of each, read as meant.
+
+  Spaces and invisible characters around a field do not count, nor do upper and lower
+  case in the header. Rows whose fields are all blank, and columns without a name, are
+  passed over. Tabs or semicolons separate the fields if the header says so.
+
+  A field that a row lacks is empty; fields beyond the header's are stored under None.
+
+  Args:
+    file: the table, in a code that `read_lines` knows.
+    path: its path, for messages.
+    columns: the columns that the header must have.
+    header: the columns of a file without a header, as AudioSet's: there, `#` begins a
+      comment.
+
+  Raises:
+    UserError: the file is not text or not csv, lacks a column or has one twice, or has
+      a line or a field too long to be meant.
+  """
+  lines = read_lines(file, path)
+  delimiter = ","
   if header:
     # Comments become empty lines, so that later lines keep their numbers.
     lines = ("\n" if line.startswith("#") else line for line in lines)
-  reader = csv.DictReader(
-    lines, header, restval="", skipinitialspace=header is not None, strict=True
-  )
+  else:
+    first: list[str] = []
+    for line in lines:
+      first.append(line)
+      if stripped(line).strip(f'{DELIMITERS} "'):
+        break
+    delimiter = _find_delimiter(first[-1:], columns)
+    lines = itertools.chain(first, lines)
+  reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
   try:
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-    if not set(columns) <= set(reader.fieldnames):
-      found = ",".join(reader.fieldnames)[:80]
-      raise UserError(
-        f"{path}: its first line must name the columns {', '.join(columns)}, "
-        f"separated by commas, but is {found!r}"
-      )
-    for row in tqdm(reader, printable(path.name), unit=" rows", **PROGRESS):
-      yield reader.line_num, row
+    rows = _filled_rows(reader)
+    if not header:
+      header = _check_header(next(rows, (0, []))[1], path, columns)
+    empty = dict.fromkeys(header, "")
+    for line, fields in tqdm(rows, printable(path.name), unit=" rows", **PROGRESS):
+      row: dict = {**empty, **dict(zip(header, fields, strict=False))}
+      if any(beyond := fields[len(header) :]):
+        row[None] = beyond
+      row.pop("", None)
+      yield line, row
   except csv.Error as error:
-    place = f"{path}, line {reader.reader.line_num}"
+    place = f"{path}, line {reader.line_num}"
     raise UserError(f"{place}: {error}: correct its quotes and commas") from error
 
 
-def _lines(path: epath.Path, file: BinaryIO) -> Iterator[str]:
-  read = functools.partial(file.readline, MAX_LINE_BYTES + 1)
-  for number, line in enumerate(iter(read, b""), 1):
-    if len(line) > MAX_LINE_BYTES:
-      raise UserError(
-        f"{path}, line {number}: it has more than {MAX_LINE_BYTES} bytes: give a csv "
-        "file"
-      )
-    try:
-      text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-      fault = "holds a NUL byte" if "\0" in text else None
-    except UnicodeDecodeError:
-      fault = "is not UTF-8"
-    if fault:
-      raise UserError(f"{path}, line {number}: {fault}: save the file as UTF-8 text")
-    yield text
+def _find_delimiter(first: Sequence[str], columns: Collection[str]) -> str:
+  """Returns what separates the columns in a table's first line, of `DELIMITERS`."""
+  for delimiter in DELIMITERS:
+    with contextlib.suppress(csv.Error):
+      for fields in csv.reader(first, delimiter=delimiter, skipinitialspace=True):
+        if set(columns) <= {stripped(name).lower() for name in fields}:
+          return delimiter
+  return ","
 
 
-class Fence:
-  """Tells whether files are in a folder, following links; lists each folder once."""
-
-  def __init__(self, root: epath.Path):
-    self._root = str(root)
-    self._is_local = "://" not in self._root
-    self._real_root = os.path.realpath(root) if self._is_local else self._root
-    self._folders: dict[str, tuple[str | None, frozenset[str]]] = {}
-
-  def place(self, path: str) -> str | None:
-    """Returns a file's normalised path below the folder; None if it leads out.
-
-    Args:
-      path: relative to the folder, or absolute.
-    """
-    folder, name = posixpath.split(path)
-    if folder not in self._folders:
-      look = self._look_local if self._is_local else self._look_remote
-      self._folders[folder] = look(folder)
-    below, links = self._folders[folder]
-    if below is None:
-      return None
-    place = posixpath.join(below, name)
-    if name in links and self._below(os.path.join(self._real_root, place)) is None:
-      return None
-    return place
-
-  def _look_local(self, folder: str) -> tuple[str | None, frozenset[str]]:
-    """Returns a folder's path below the root, and the names of its links."""
-    path = os.path.join(self._root, folder)
-    below = self._below(path)
-    if below is None or not os.path.isdir(path):
-      return below, frozenset()
-    with os.scandir(path) as entries:
-      return below, frozenset(entry.name for entry in entries if entry.is_symlink())
-
-  def _below(self, path: str) -> str | None:
-    real = os.path.realpath(path)
-    if os.path.commonpath([real, self._real_root]) != self._real_root:
-      return None
-    below = os.path.relpath(real, self._real_root)
-    return "" if below == "." else below
-
-  def _look_remote(self, folder: str) -> tuple[str | None, frozenset[str]]:
-    root = f"{self._root}/"
-    if f"{folder}/".startswith(root):
-      folder = folder.removeprefix(self._root).lstrip("/")
-    below = posixpath.normpath(folder)
-    if "://" in folder or below.startswith(("/", "..")):
-      return None, frozenset()
-    return "" if below == "." else below, frozenset()
+def _filled_rows(reader: Any) -> Iterator[tuple[int, list[str]]]:
+  for fields in reader:
+    fields = [stripped(field) for field in fields]
+    if any(fields):
+      yield reader.line_num, fields
 
 
-def walk_audio(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
-  """Yields each recording's path below a folder, and why it is unusable, or None.
-
-  Hidden files and files with an ending of `NOT_AUDIO` are skipped. The order is the
-  file system's.
-
-  Raises:
-    UserError: the folder, or one in it, cannot be listed.
-  """
-  walk = _walk_remote if "://" in str(folder) else _walk_local
-  try:
-    for path, reason in tqdm(walk(folder), "listing", unit=" files", **PROGRESS):
-      if posixpath.splitext(path)[1].lower() not in NOT_AUDIO:
-        yield path, reason
-  except OSError as error:
-    place = epath.Path(error.filename or folder)
-    reason = error.strerror or "no such folder"
+def _check_header(
+  names: Sequence[str], path: epath.Path, columns: Collection[str]
+) -> list[str]:
+  """Returns a header in lower case; raises `UserError` if it lacks or repeats one."""
+  header = [name.lower() for name in names]
+  if not set(columns) <= set(header):
     raise UserError(
-      f"{place} cannot be listed ({reason}): give a folder of recordings"
-    ) from error
-
-
-def _walk_remote(folder: epath.Path) -> Iterator[tuple[str, None]]:
-  root = _in_bucket(folder)
-  for parent, _, names in folder.walk():
-    below = _in_bucket(parent).removeprefix(root).lstrip("/")
-    for name in names:
-      path = posixpath.join(below, name)
-      if "/." not in f"/{path}":
-        yield path, None
-
-
-def _in_bucket(path: epath.Path) -> str:
-  """A path without its scheme, which some file systems leave out."""
-  return str(path).rpartition("://")[2].strip("/")
-
-
-def _walk_local(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
-  fence, pending = Fence(folder), [""]
-  while pending:
-    below = pending.pop()
-    with os.scandir(os.path.join(folder, below)) as entries:
-      for entry in entries:
-        path = f"{below}{entry.name}"
-        if entry.name.startswith("."):
-          continue
-        if (shown := encodable(path)) != path:
-          yield shown, "has a name that is not UTF-8"
-          continue
-        if not entry.is_symlink():
-          if entry.is_dir():
-            pending.append(f"{path}/")
-          else:
-            yield path, None
-        elif entry.is_dir():
-          yield path, "is a link to a folder, which is not followed"
-        else:
-          yield path, LEADS_OUT if fence.place(path) is None else None
+      f"{path}: its first line must name the columns {', '.join(columns)}, "
+      f"separated by commas, but is {','.join(names)[:80]!r}"
+    )
+  for name in header:
+    if name and header.count(name) > 1:
+      raise UserError(f"{path}: its first line names the column {name} twice: keep one")
+  return header
 
 
 def check_fields(row: dict) -> None:

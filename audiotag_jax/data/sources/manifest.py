@@ -12,18 +12,17 @@ from absl import logging
 from etils import epath
 
 from audiotag_jax.data.sources import stratify
+from audiotag_jax.data.sources.folders import LEADS_OUT, Fence, walk_audio
 from audiotag_jax.data.sources.listing import (
-  LEADS_OUT,
   NO_SPLIT,
-  Fence,
   RowError,
   check_any,
   check_fields,
   read_rows,
-  walk_audio,
 )
 from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
+from audiotag_jax.text_files import normal_name
 
 SPLIT_SEED = 0
 SPLIT_NAMES = {
@@ -50,11 +49,12 @@ class _Row(NamedTuple):
 def read_manifest(
   csv_path: epath.Path, *, audio_dir: epath.Path | None, label_separator: str
 ) -> Source:
-  """Reads a csv file with the columns path, labels[, split, start_s, end_s].
+  """Reads a table with the columns path, labels[, split, start_s, end_s].
 
-  Other columns are ignored. `split` is train, val (valid, validation) or eval (test).
-  Without that column, a tenth of the files is drawn for val and a tenth for eval. With
-  the column but no row of val, a tenth of train's files is drawn for val. Draws are the
+  `listing.parse_rows` says how a table is read; a label is a `normal_name`. Other
+  columns are ignored. `split` is train, val (valid, validation) or eval (test). Without
+  that column, a tenth of the files is drawn for val and a tenth for eval. With the
+  column but no row of val, a tenth of train's files is drawn for val. Draws are the
   same for the same csv file, keep the classes in proportion (up to 50,000 files), and
   keep the parts of one file together.
 
@@ -63,7 +63,7 @@ def read_manifest(
   exists is not checked here.
 
   Args:
-    csv_path: UTF-8; a clip is named by its path, and a part by its path and
+    csv_path: the table; a clip is named by its path, and a part by its path and
       `:start-end`.
     audio_dir: the folder that paths are relative to and must stay in; None for the csv
       file's folder.
@@ -73,7 +73,7 @@ def read_manifest(
     The clips in the csv file's order; the classes are the labels, sorted.
 
   Raises:
-    UserError: the file or folder is missing, or the file is not UTF-8, is not csv,
+    UserError: the file or folder is missing, or the file cannot be read as a table, or
       lacks a column or names too few usable clips.
   """
   if not label_separator:
@@ -93,7 +93,7 @@ def read_manifest(
         raise RowError(f"comes more than once (lines {first} and {line})")
       rows.append(parsed)
     except RowError as error:
-      fname = row["path"].strip() or f"line {line}"
+      fname = row["path"] or f"line {line}"
       split = row.get("split", NO_SPLIT)
       rejected.append(Rejected(fname, split, str(error)))
   return _source("manifest", csv_path, root, rows, rejected)
@@ -102,6 +102,7 @@ def read_manifest(
 def read_folders(folder: epath.Path) -> Source:
   """Reads a folder for each class: <class>/**/<recording>, or <split>/<class>/**.
 
+  The `normal_name` of the folder is the class's.
   The top folders are splits if all of them have a name that `read_manifest` accepts as
   a split. Otherwise splits are drawn, as `read_manifest` draws them. Hidden files and
   files with an ending of `NOT_AUDIO` are skipped.
@@ -124,27 +125,27 @@ def read_folders(folder: epath.Path) -> Source:
       reason = reason or "lies in no class's folder"
       rejected.append(Rejected(path, split or NO_SPLIT, reason))
     else:
-      rows.append(_Row(path, path, tuple(classes), split))
+      rows.append(_Row(path, path, tuple(map(normal_name, classes)), split))
   return _source("folders", folder, folder, rows, rejected)
 
 
 def _parse_row(row: dict[str, str], fence: Fence, label_separator: str) -> _Row:
   check_fields(row)
   path = row["path"]
-  if not path.strip():
+  if not path:
     raise RowError("has no path")
   if posixpath.basename(path) in ("", ".", ".."):
     raise RowError("names no file")
   file = fence.place(path)
   if file is None:
     raise RowError(LEADS_OUT)
-  given = [" ".join(label.split()) for label in row["labels"].split(label_separator)]
+  given = map(normal_name, row["labels"].split(label_separator))
   labels = tuple(sorted({label for label in given if label}))
   if not labels:
     raise RowError("has no label")
   split = row.get("split")
   if split is not None:
-    split = SPLIT_NAMES.get(split.strip().lower())
+    split = SPLIT_NAMES.get(split.lower())
     if not split:
       raise RowError(f"has split {row['split']!r}, which is not train, val or eval")
   start_s, end_s = _parse_part(row)
@@ -158,7 +159,7 @@ def _parse_row(row: dict[str, str], fence: Fence, label_separator: str) -> _Row:
 def _parse_part(row: dict[str, str]) -> tuple[float, float | None]:
   times = []
   for column in ("start_s", "end_s"):
-    text = row.get(column, "").strip()
+    text = row.get(column, "")
     try:
       time_s = float(text) if text else None
     except ValueError:

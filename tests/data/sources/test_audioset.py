@@ -200,12 +200,12 @@ def test_links_that_lead_out_are_rejected(folder, tmp_path):
     (
       "class_labels_indices.csv",
       "index,mid,display_name\n0,/m/09x0r,Bark\n1,/m/0dgw9r,Bark\n",
-      "class_labels_indices.csv: its 2 classes must be distinct, and at least one",
+      "class_labels_indices.csv: lines 2 and 3 are both 'Bark': give each class",
     ),
     (
       "class_labels_indices.csv",
       "index,mid,display_name\n",
-      "class_labels_indices.csv: its 0 classes must be distinct, and at least one",
+      "class_labels_indices.csv: it has no classes: give AudioSet's class_labels",
     ),
     ("eval_segments.csv", COMMENTS, "has no clips: training needs some"),
   ],

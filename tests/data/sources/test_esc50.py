@@ -120,3 +120,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_there_are_five_folds(folder, fold):
   with pytest.raises(UserError, match=f"ESC-50 has no fold {fold}: choose 1 to 5"):
     esc50.read_esc50(folder, fold=fold)
+
+
+def test_a_table_is_read_as_meant(tmp_path):
+  row = "1-1-A-0.wav,{fold},0,café,,,"
+  rows = [row.format(fold=fold).replace("1-1", f"{fold}-1") for fold in range(1, 6)]
+  text = HEADER + "\r\n".join(rows)
+  plain = esc50.read_esc50(write(tmp_path / "plain", text, ""), fold=1)
+  text = text.replace(",3,", ",\u00a03 ,").replace(
+    "café,,,", "cafe\u0301 ,,,\n,,,,,,", 1
+  )
+  meant = esc50.read_esc50(write(tmp_path / "meant", text, ""), fold=1)
+  assert meant.classes == plain.classes == ("café",)
+  assert meant.rejected == plain.rejected == ()
+  assert [c.split for c in meant.clips] == [c.split for c in plain.clips]

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -125,9 +126,16 @@ def test_a_preparation_that_was_interrupted_is_begun_anew(
 @pytest.mark.parametrize(
   ("file", "old", "new", "message"),
   [
-    ("dev", ",split", ",part", "must have the columns"),
-    ("vocabulary", "1,Rain", "7,Rain", "row 2 is '7,Rain,/m/06mb1', not 1,label,mid"),
-    ("vocabulary", "1,Rain", "1,Bell", "labels must be distinct"),
+    ("dev", ",split", ",part", "must name the columns fname, labels, split, sep"),
+    ("vocabulary", "1,Rain", "7,Rain", "line 2: '7,Rain,/m/06mb1' is not 1,label,mid"),
+    ("vocabulary", "1,Rain", "1,Bell ", "lines 1 and 2 are both 'Bell': give each"),
+    ("vocabulary", "1,Rain", "1,", "line 2: its name is empty: give each class a"),
+    (
+      "dev",
+      "mids,",
+      "labels,",
+      "its first line names the column labels twice",
+    ),
   ],
 )
 def test_wrong_csv_files_are_refused(fsd50k_dir, file, old, new, message):
@@ -182,6 +190,47 @@ def test_a_byte_order_mark_and_crlf_do_no_harm(fsd50k_dir):
   plain = fsd50k.read_source(fsd50k_dir)
   path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
   assert fsd50k.read_source(fsd50k_dir) == plain
+
+
+def test_tables_are_read_as_meant(fsd50k_dir):
+  plain = fsd50k.read_source(fsd50k_dir)
+  truth = fsd50k_dir / "FSD50K.ground_truth"
+  for name in ("dev", "eval", "vocabulary"):
+    text = (truth / f"{name}.csv").read_text()
+    text = text.replace("\n1,Rain", "\n 1 ,\u00a0Rain\u200b").replace(
+      ",train", ", train "
+    )
+    text = text.replace(",Siren", ",\ufeffSiren ").replace("\n", "\n,,,\n")
+    (truth / f"{name}.csv").write_text(text, "utf-16")
+  assert fsd50k.read_source(fsd50k_dir) == plain
+
+
+def test_classes_and_files_are_found_in_either_normal_form(fsd50k_dir):
+  nfc, nfd = "café", "cafe\u0301"
+  truth = fsd50k_dir / "FSD50K.ground_truth"
+  for name in ("dev", "eval", "vocabulary"):
+    path = truth / f"{name}.csv"
+    bell = nfd if name == "vocabulary" else nfc
+    text = path.read_text().replace("Bell", bell).replace("1002,", f"{nfc},")
+    path.write_text(text, "utf-8")
+  audio = fsd50k_dir / "FSD50K.dev_audio"
+  (audio / "1002.wav").rename(audio / f"{nfd}.wav")
+  source = fsd50k.read_source(fsd50k_dir)
+  assert source.classes[0] == nfc
+  assert source.rejected == ()
+  clip = source.clips[2]
+  assert (clip.fname, clip.audio.name) == (nfc, f"{nfd}.wav")
+  shutil.make_archive(audio, "zip", fsd50k_dir, audio.name)
+  shutil.rmtree(audio)
+  assert fsd50k.read_source(fsd50k_dir).clips[2].audio.read_bytes()
+
+
+def test_fields_beyond_the_header_are_refused(fsd50k_dir):
+  path = fsd50k_dir / "FSD50K.ground_truth/eval.csv"
+  path.write_text(path.read_text() + "1024x,Bell,Rain,/m/0395lw,/m/06mb1\n")
+  [rejected] = fsd50k.read_source(fsd50k_dir).rejected
+  assert rejected.fname == "1024x"
+  assert rejected.reason.startswith("has more fields than the header: quote those")
 
 
 def test_large_sources_are_cut_into_shards(fsd50k_dir, tmp_path, monkeypatch):

@@ -1,17 +1,6 @@
-import pytest
 from etils import epath
 
 from audiotag_jax.data.sources import listing
-from audiotag_jax.errors import UserError
-
-
-def test_a_remote_folder_is_walked_as_a_local_one(bucket):
-  for name in ("a.wav", "b/c d.m4a", "b/._c.wav", ".git/x.wav", "b/notes.md"):
-    path = bucket / "set" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"audio")
-  walked = listing.walk_audio(epath.Path("gs://bucket/set"))
-  assert sorted(walked) == [("a.wav", None), ("b/c d.m4a", None)]
 
 
 def test_rows_come_with_their_lines(tmp_path):
@@ -33,11 +22,9 @@ def test_a_file_without_a_header_may_have_comments_and_spaces(tmp_path):
   ]
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path):
-  path = tmp_path / "file"
-  path.write_text("no folder")
-  with pytest.raises(UserError) as info:
-    list(listing.walk_audio(epath.Path(path)))
-  assert str(info.value) == (
-    f"{path} cannot be listed (Not a directory): give a folder of recordings"
-  )
+def test_a_header_may_have_more_lines_and_columns_without_names(tmp_path):
+  path = epath.Path(tmp_path) / "rows.csv"
+  path.write_text('"note\nof ours",B ,, A,\nx,1,y,2,z\n')
+  assert list(listing.read_rows(path, ("a", "b"))) == [
+    (3, {"note\nof ours": "x", "b": "1", "a": "2"})
+  ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from audiotag_jax.data.sources import manifest
+from audiotag_jax.data.sources import folders, manifest
 from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
 
@@ -83,11 +83,62 @@ def test_a_manifest_names_clips_parts_labels_and_splits(folder):
     (",3,", ", 3.0 ,"),
     ("train,,", "train"),
     ("end_s\n", "end_s,note\n"),
+    ("end_s\n", "end_s,,\n"),
+    ("train,,\n", "train,,,, \n"),
+    ("\n", "\n,,,,\n , \t,\u00a0,,\n"),
+    ("path,", "\n,,\npath,"),
+    ("\n", "\r"),
+    ("path,labels,split", "Path,LABELS,Split"),
+    ("Rain;Bell", "\u00a0Rain\u200b;\ufeffBell\u00a0"),
+    ("a.wav,", "\ufeff a.wav\u00a0,"),
+    (",train,", ",\u00a0train\u200b,"),
+    ("split", "\u200bsplit\u00a0"),
+    ('"Bell, church"', ' "Bell, church"'),
+    ("Bell, church", "Bell,\u00a0church"),
   ],
 )
 def test_spelling_does_not_matter(folder, old, new):
   assert old in FULL
   assert described(read(folder, FULL.replace(old, new))) == DESCRIBED
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("code", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_other_programs_are_read(folder, delimiter, code):
+  text = FULL.replace(";", "|").replace(",", delimiter)
+  text = text.replace(f"Bell{delimiter} church", "Bell, church")
+  source = read(folder, text.encode(code), label_separator="|")
+  assert described(source) == DESCRIBED
+
+
+def test_names_are_one_in_either_normal_form(folder):
+  nfc, nfd = "café", "cafe\u0301"
+  for name in (f"{nfd}.wav", f"{nfc} 2.wav", f"{nfc} 3.wav", f"{nfd} 3.wav"):
+    (folder / name).write_text("audio")
+  (folder / nfd).mkdir()
+  (folder / f"{nfd}/d.wav").write_text("audio")
+  paths = [f"{nfc}.wav", f"{nfd} 2.wav", f"{nfc} 3.wav", f"{nfd} 3.wav", f"{nfc}/d.wav"]
+  paths += [f"{nfd} 4.wav"]
+  labels = (nfc, nfd) * 3
+  rows = "".join(f"{p},{x},train\n" for p, x in zip(paths, labels, strict=True))
+  source = read(folder, f"path,labels,split\n{rows}a.wav,{nfd} ,val\n")
+  assert source.classes == (nfc,)
+  files = [f"{nfd}.wav", f"{nfc} 2.wav", f"{nfc} 3.wav", f"{nfd} 3.wav", f"{nfd}/d.wav"]
+  # The last file is missing, under its own name.
+  files += [f"{nfd} 4.wav", "a.wav"]
+  assert [str(clip.audio) for clip in source.clips] == [f"{folder}/{f}" for f in files]
+  assert [clip.fname for clip in source.clips[:-1]] == paths
+  source = read(
+    folder, f"path,labels,split\n{nfc}.wav,x,train\n{nfd}.wav,x,val\na.wav,x,val\n"
+  )
+  assert source.rejected[0].reason == "comes more than once (lines 2 and 3)"
+
+
+def test_a_file_whose_name_has_spaces_around_it_is_found(folder):
+  (folder / " d.wav ").write_text("audio")
+  source = read(folder, "path,labels,split\n d.wav ,Bell,train\na.wav,Bell,val\n")
+  assert source.clips[0].fname == "d.wav"
+  assert source.clips[0].audio == folder / " d.wav "
 
 
 def test_paths_may_be_absolute_or_of_another_folder(folder, tmp_path):
@@ -231,7 +282,9 @@ NO_HEADER = (
   [
     ("", f"{NO_HEADER} ''"),
     ("file,labels\na.wav,Bell\n", f"{NO_HEADER} 'file,labels'"),
-    ("path;labels\na.wav;Bell\n", f"{NO_HEADER} 'path;labels'"),
+    ("path|labels\na.wav|Bell\n", f"{NO_HEADER} 'path|labels'"),
+    ("path,labels,Labels\na.wav,Bell,\n", ": its first line names the column labels "
+     "twice: keep one"),
     ("path,labels\n", " has no clips: training needs some"),
     ("path,labels\n\n\n", " has no clips: training needs some"),
     ("path,labels\na.wav,\nb.wav,\n", " has no usable clip: all 2 are rejected, "
@@ -240,8 +293,10 @@ NO_HEADER = (
      "some, or give the splits"),
     (b"path,labels\na.wav,Bell\nb.wav,Kr\xe4he\n", ", line 3: is not UTF-8: save the "
      "file as UTF-8 text"),
-    ("path,labels\na.wav,Bell\n".encode("utf-16"), ", line 1: is not UTF-8: save the "
-     "file as UTF-8 text"),
+    ("path,labels\na.wav,Bell\n".encode("utf-16-le"), ", line 1: holds a NUL byte: "
+     "save the file as UTF-8 text"),
+    (b"\xff\xfe" + "path,labels\na.wav,\ud800\n".encode("utf-16-le", "surrogatepass"),
+     ", line 2: is not UTF-16: save the file as UTF-8 text"),
     ("path,labels\na.wav,Be\0ll\n", ", line 2: holds a NUL byte: save the file as "
      "UTF-8 text"),
     (f"path,labels\na.wav,{'x' * 140_000}\n", ", line 2: field larger than field "
@@ -337,7 +392,7 @@ def test_a_table_of_20000_rows_lists_each_folder_once(folder, monkeypatch):
 
 
 def test_remote_paths_stay_below_their_folder():
-  fence = manifest.Fence(epath.Path("gs://bucket/set"))
+  fence = folders.Fence(epath.Path("gs://bucket/set"))
   assert fence.place("a/b.wav") == "a/b.wav"
   assert fence.place("a/../b.wav") == "b.wav"
   assert fence.place("gs://bucket/set/a/b.wav") == "a/b.wav"
@@ -444,3 +499,28 @@ def test_times_in_names_tell_parts_apart(folder):
   source = read(folder, f"{HEADER}{rows}b.wav,Bell,val\n")
   assert source.clips[0].fname == "a.wav:36000.123-36001.123"
   assert source.rejected == ()
+
+
+def test_blank_rows_of_a_spreadsheet_are_passed_over(folder):
+  """The case manifest_blank_rows: 6 clips, two rows of `,,` after them."""
+  clips = "".join(
+    f"{i}.wav,{'bird' if i % 2 else 'car'},{split}\n"
+    for i, split in enumerate(("train", "val", "eval") * 2)
+  )
+  source = read(folder, f"path,labels,split\n{clips},,\n,,\n")
+  assert len(source.clips) == 6
+  assert source.rejected == ()
+  assert source == read(folder, f"path,labels,split\n{clips}")
+
+
+def test_a_folder_is_a_class_in_either_normal_form(tmp_path):
+  folder = epath.Path(tmp_path)
+  write(folder, "café/a.wav", "café/b.wav", "cafe\u0301/c.wav")
+  source = manifest.read_folders(folder)
+  assert source.classes == ("café",)
+  assert [clip.fname for clip in source.clips] == [
+    "cafe\u0301/c.wav",
+    "café/a.wav",
+    "café/b.wav",
+  ]
+  assert source.clips[0].audio == folder / "cafe\u0301/c.wav"
