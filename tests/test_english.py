@@ -25,7 +25,7 @@ BANNED = re.compile(
 # Strings that must stay: the end of a file's path, and a part of the string.
 EXCEPTIONS = (
   # Reasons of rejected rows, because a prepared set's fingerprint depends on the words.
-  ("sources/folders.py", "lies outside of the audio folder"),
+  ("sources/paths.py", "lies outside of the audio folder"),
   ("sources/manifest.py", "lies in no class's folder"),
 )
 

@@ -15,7 +15,7 @@ from absl import logging
 from etils import epath
 
 from audiotag_jax.data.sources import stratify
-from audiotag_jax.data.sources.folders import walk_audio
+from audiotag_jax.data.sources.paths import walk_audio
 from audiotag_jax.data.sources.listing import (
   NO_SPLIT,
   RowError,

@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from audiotag_jax.data.sources.folders import LEADS_OUT, Fence
+from audiotag_jax.data.sources.paths import LEADS_OUT, Fence
 from audiotag_jax.data.sources.listing import (
   RowError,
   check_any,

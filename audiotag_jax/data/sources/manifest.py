@@ -12,7 +12,7 @@ from absl import logging
 from etils import epath
 
 from audiotag_jax.data.sources import stratify
-from audiotag_jax.data.sources.folders import LEADS_OUT, Fence, walk_audio
+from audiotag_jax.data.sources.paths import LEADS_OUT, Fence, walk_audio
 from audiotag_jax.data.sources.listing import (
   NO_SPLIT,
   RowError,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from audiotag_jax.data.sources import folders, manifest
+from audiotag_jax.data.sources import manifest, paths
 from audiotag_jax.data.sources.source import Rejected
 from audiotag_jax.errors import UserError
 
@@ -392,7 +392,7 @@ def test_a_table_of_20000_rows_lists_each_folder_once(folder, monkeypatch):
 
 
 def test_remote_paths_stay_below_their_folder():
-  fence = folders.Fence(epath.Path("gs://bucket/set"))
+  fence = paths.Fence(epath.Path("gs://bucket/set"))
   assert fence.place("a/b.wav") == "a/b.wav"
   assert fence.place("a/../b.wav") == "b.wav"
   assert fence.place("gs://bucket/set/a/b.wav") == "a/b.wav"

@@ -1,7 +1,7 @@
 import pytest
 from etils import epath
 
-from audiotag_jax.data.sources import folders
+from audiotag_jax.data.sources import paths
 from audiotag_jax.errors import UserError
 
 
@@ -10,7 +10,7 @@ def test_a_remote_folder_is_walked_as_a_local_one(bucket):
     path = bucket / "set" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"audio")
-  walked = folders.walk_audio(epath.Path("gs://bucket/set"))
+  walked = paths.walk_audio(epath.Path("gs://bucket/set"))
   assert sorted(walked) == [("a.wav", None), ("b/c d.m4a", None)]
 
 
@@ -18,7 +18,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path):
   path = tmp_path / "file"
   path.write_text("no folder")
   with pytest.raises(UserError) as info:
-    list(folders.walk_audio(epath.Path(path)))
+    list(paths.walk_audio(epath.Path(path)))
   assert str(info.value) == (
     f"{path} cannot be listed (Not a directory): give a folder of recordings"
   )

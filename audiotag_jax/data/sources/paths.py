@@ -1,4 +1,4 @@
-"""The files in a data set's folder: walked, kept inside of it, found by their names."""
+"""Paths in a data set's folder: found by name, walked, kept inside of it."""
 
 import collections
 import os
