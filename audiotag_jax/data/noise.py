@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from audiotag_jax.audio import perturb
+from audiotag_jax.audio import folders, perturb
 from audiotag_jax.audio.files import AudioError, read_audio
 from audiotag_jax.audio.waveforms import INT16_SCALE, normalize, to_int16
 from audiotag_jax.errors import UserError
@@ -15,7 +15,7 @@ SUFFIXES = (".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav")
 
 
 def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
-  """Reads all recordings of a folder and its subfolders into one waveform.
+  """Reads a folder's recordings, as `folders.find` finds them, into one waveform.
 
   Each is scaled to full scale first, so that a quiet one keeps its quality in 16 bits;
   `add_noise` sets the level.
@@ -30,8 +30,7 @@ def read_folder(folder: str, sample_rate_hz: int) -> np.ndarray:
   Raises:
     UserError: the folder has no recordings, or one cannot be read.
   """
-  root = Path(folder).expanduser()
-  paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+  paths = folders.find(Path(folder).expanduser(), SUFFIXES, set())
   if not paths:
     raise UserError(
       f"config.augment.noise_dir {folder} has no recordings "

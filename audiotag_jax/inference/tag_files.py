@@ -1,6 +1,7 @@
 """Tags or events of files and folders, file by file."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from audiotag_jax import names
+from audiotag_jax.audio import folders
 from audiotag_jax.audio.files import AudioError
 from audiotag_jax.audio.streams import AudioStream
 from audiotag_jax.errors import UserError
@@ -28,23 +30,19 @@ AUDIO_ENDINGS = {
 def find_files(paths: list[str]) -> list[Path]:
   """Lists the given files and, in order, the audio files of the given folders.
 
-  Hidden files of folders, such as a Mac's `._x.wav`, are left out.
+  See `folders.find`: what is hidden in a folder is left out, links are followed once.
 
   Raises:
     UserError: the folders have no audio files.
   """
-  found = []
+  found: list[Path] = []
+  seen: set[str] = set()
   for path in map(Path, paths):
-    if not path.is_dir():
+    if path.is_dir():
+      found += folders.find(path, AUDIO_ENDINGS, seen)
+    else:
       found.append(path)
-      continue
-    found += sorted(
-      file
-      for file in path.rglob("*")
-      if file.suffix.lower() in AUDIO_ENDINGS
-      and not file.name.startswith(".")
-      and file.is_file()
-    )
+      seen.add(os.path.realpath(path))
   if not found:
     raise UserError(f"no audio files in {', '.join(paths)}: give files, or a folder")
   return list(dict.fromkeys(found))
