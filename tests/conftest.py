@@ -29,6 +29,7 @@ import numpy as np
 import pytest
 import soundfile
 
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 CLASSES = ("Bell", "Rain", "Siren")
 CLIPS = {"train": 12, "val": 6, "eval": 7}
 MIDS = ("/m/0395lw", "/m/06mb1", "/m/03kmc9")
@@ -159,10 +160,11 @@ def finished_copy(finished, tmp_path) -> FinishedRun:
 
 @pytest.fixture
 def path_without_ffmpeg(tmp_path, monkeypatch) -> Path:
-  """A folder that is all of PATH, so that the machine's own ffmpeg changes nothing."""
+  """A folder that is all of PATH: there is no ffmpeg, neither imageio-ffmpeg's."""
   folder = tmp_path / "programs"
   folder.mkdir()
   monkeypatch.setenv("PATH", str(folder))
+  monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(folder / "none"))
   return folder
 
 
@@ -170,5 +172,5 @@ def path_without_ffmpeg(tmp_path, monkeypatch) -> Path:
 def ffmpeg(path_without_ffmpeg) -> Path:
   """The program ffmpeg, alone on the PATH."""
   program = path_without_ffmpeg / "ffmpeg"
-  program.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+  program.symlink_to(FFMPEG)
   return program

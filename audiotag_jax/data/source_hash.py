@@ -6,7 +6,7 @@ import os
 
 from etils import epath
 
-from audiotag_jax.audio.files import AudioFile, opened
+from audiotag_jax.audio.opening import AudioFile, opened
 
 # 64 bits, so that a change goes unnoticed once in 2**64 times.
 HASH_DIGITS = 16

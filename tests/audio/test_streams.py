@@ -6,8 +6,9 @@ import pytest
 import soundfile
 import soxr
 
-from audiotag_jax.audio import streams
-from audiotag_jax.audio.files import AudioError
+from audiotag_jax.audio import ffmpeg as ffmpeg_lib
+from audiotag_jax.audio import libsndfile, streams
+from audiotag_jax.audio.opening import AudioError
 
 pytestmark = pytest.mark.usefixtures("path_without_ffmpeg")
 
@@ -29,7 +30,7 @@ def error_of(path):
 
 
 def test_reads_and_mixes_block_by_block(tmp_path, monkeypatch):
-  monkeypatch.setattr(streams, "BLOCK_VALUES", 3_000)
+  monkeypatch.setattr(libsndfile, "BLOCK_VALUES", 3_000)
   path = tmp_path / "a.wav"
   x = noise(16_123, 3)
   soundfile.write(path, x, 16_000, subtype="FLOAT")
@@ -41,7 +42,7 @@ def test_reads_and_mixes_block_by_block(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("rate_hz", [8_000, 32_000])
 def test_resamples_as_a_whole_waveform_is(tmp_path, monkeypatch, rate_hz):
-  monkeypatch.setattr(streams, "BLOCK_VALUES", 2_345)
+  monkeypatch.setattr(libsndfile, "BLOCK_VALUES", 2_345)
   path = tmp_path / "a.wav"
   x = noise(44_100 * 2)[:, 0].astype(np.float32)
   soundfile.write(path, x, 44_100, subtype="FLOAT")
@@ -122,7 +123,7 @@ def test_ffmpeg_is_ended_when_its_reader_has_had_enough(tmp_path, ffmpeg, monkey
     return processes[-1]
 
   monkeypatch.setattr(subprocess, "Popen", watched)
-  monkeypatch.setattr(streams, "BLOCK_VALUES", 1_000)
+  monkeypatch.setattr(ffmpeg_lib, "BLOCK_VALUES", 1_000)
   blocks = iter(streams.AudioStream(tmp_path / "a.m4a", 16_000))
   assert len(next(blocks))
   blocks.close()

@@ -1,0 +1,180 @@
+"""The one place where an audio file, or a part of it, becomes samples.
+
+libsndfile decodes what it knows and reads to the end, because it is faster; the program
+ffmpeg decodes the rest.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import soundfile
+from absl import logging
+
+from audiotag_jax.audio import ffmpeg, headers, lengths, libsndfile
+from audiotag_jax.audio.opening import (
+  AudioError,
+  AudioFile,
+  check_rate,
+  one_line,
+  opened,
+  path_of,
+)
+
+# The largest difference between two lengths of a file that is not worth a warning: some
+# frames of a coder.
+MAX_DIFFERENCE_S = 0.1
+
+
+class Decoded(NamedTuple):
+  """A file, or a part of it, that is being decoded.
+
+  Attributes:
+    rate_hz: its rate, one that recordings have.
+    num_channels: its number of channels.
+    num_samples: its length according to its header; None if not known.
+    blocks: its samples <float32>[samples, channels], perhaps fewer than `num_samples`.
+  """
+
+  rate_hz: int
+  num_channels: int
+  num_samples: int | None
+  blocks: Iterator[np.ndarray]
+
+
+@contextlib.contextmanager
+def decoding(
+  audio: AudioFile, start_s: float = 0.0, end_s: float = math.inf
+) -> Iterator[Decoded]:
+  """Decodes a file in the block, from `start_s` to `end_s` or the file's end.
+
+  Raises:
+    AudioError: the file is missing, unreadable, empty or damaged, neither libsndfile
+      nor ffmpeg knows its format, it has a rate that no recording has, or it ends
+      before `start_s`. The blocks may raise it too.
+  """
+  with opened(audio) as file, contextlib.ExitStack() as stack:
+    yield _Recording(audio, file, stack, start_s, end_s).decode()
+
+
+class _Recording:
+  """An open file, a part of which is wanted."""
+
+  def __init__(
+    self,
+    audio: AudioFile,
+    file: BinaryIO,
+    stack: contextlib.ExitStack,
+    start_s: float,
+    end_s: float,
+  ):
+    self._audio = audio
+    self._file = file
+    self._stack = stack
+    self._start_s, self._end_s = start_s, end_s
+
+  def decode(self) -> Decoded:
+    repairs = headers.find_repairs(self._file)
+    try:
+      sound = self._stack.enter_context(libsndfile.open_sound(self._file, repairs))
+    except libsndfile.UnknownFormatError as error:
+      return self._with_ffmpeg(str(error))
+    check_rate(sound.samplerate)
+    missed = lengths.find_missed(self._file, sound, repairs)
+    if missed and ffmpeg.find_ffmpeg():
+      return self._with_ffmpeg(f"reads {missed.read_s:.2f} s of {missed.there_s:.2f} s")
+    return self._with_libsndfile(sound, missed.there_s if missed else 0.0)
+
+  def _with_ffmpeg(self, cause: str) -> Decoded:
+    process = self._start_ffmpeg(cause, self._start_s, self._stack)
+    check_rate(process.rate_hz)
+    start, stop = self._bounds(process.rate_hz)
+    blocks = _first(process.blocks(start), stop - start)
+    return Decoded(process.rate_hz, process.num_channels, None, blocks)
+
+  def _with_libsndfile(self, sound: soundfile.SoundFile, there_s: float) -> Decoded:
+    start, stop = self._bounds(sound.samplerate)
+    length = sound.frames
+    if start and start >= length:
+      raise AudioError(
+        f"is {length / sound.samplerate:.1f} s long and ends before start_s "
+        f"{self._start_s}"
+      )
+    blocks = self._read(sound, start, min(stop, length), there_s)
+    num_samples = min(stop, length) - start
+    known = None if length == libsndfile.UNKNOWN_LENGTH else num_samples
+    return Decoded(sound.samplerate, sound.channels, known, blocks)
+
+  def _read(
+    self, sound: soundfile.SoundFile, start: int, stop: int, there_s: float
+  ) -> Iterator[np.ndarray]:
+    """Yields libsndfile's samples, and ffmpeg's from where libsndfile cannot go on."""
+    at = start
+    try:
+      for block in libsndfile.read_blocks(sound, start, stop):
+        at += len(block)
+        yield block
+    except soundfile.LibsndfileError as error:
+      if not ffmpeg.find_ffmpeg():
+        raise
+      yield from self._rest(sound, error, at, stop)
+      return
+    read_s = at / sound.samplerate
+    if there_s > read_s + MAX_DIFFERENCE_S and self._end_s > read_s + MAX_DIFFERENCE_S:
+      self._warn(
+        f"libsndfile reads {read_s:.2f} s of {there_s:.2f} s: install ffmpeg, which "
+        "reads all"
+      )
+
+  def _rest(
+    self, sound: soundfile.SoundFile, error: Exception, start: int, stop: int
+  ) -> Iterator[np.ndarray]:
+    """Yields what ffmpeg reads of a damaged file from a sample on."""
+    at = start
+    with contextlib.ExitStack() as stack:
+      process = self._start_ffmpeg(one_line(error), 0.0, stack)
+      if (process.rate_hz, process.num_channels) != (sound.samplerate, sound.channels):
+        raise error
+      for block in _first(process.blocks(start), stop - start):
+        at += len(block)
+        yield block
+    if at < min(stop, sound.frames):
+      promised = f"{sound.frames / sound.samplerate:.2f} s"
+      if sound.frames == libsndfile.UNKNOWN_LENGTH:
+        promised = "unknown length"
+      self._warn(
+        f"the file is damaged or cut off: {at / sound.samplerate:.2f} s of "
+        f"{promised} were read"
+      )
+
+  def _start_ffmpeg(
+    self, cause: str, start_s: float, stack: contextlib.ExitStack
+  ) -> ffmpeg.Ffmpeg:
+    self._file.seek(0)
+    timeline = ffmpeg.find_timeline(self._file.read(ffmpeg.HEAD_BYTES))
+    path = stack.enter_context(path_of(self._file, self._audio))
+    return ffmpeg.Ffmpeg(path, cause, timeline, stack, start_s)
+
+  def _bounds(self, rate_hz: int) -> tuple[int, int]:
+    """Returns the samples at which the part starts and ends."""
+    start, stop = (
+      round(min(time_s * rate_hz, libsndfile.UNKNOWN_LENGTH))
+      for time_s in (self._start_s, self._end_s)
+    )
+    return start, stop
+
+  def _warn(self, message: str) -> None:
+    path = isinstance(self._audio, os.PathLike)
+    logging.warning("%s: %s", self._audio if path else self._audio.name, message)
+
+
+def _first(blocks: Iterator[np.ndarray], num_samples: int) -> Iterator[np.ndarray]:
+  """Yields the first samples of blocks."""
+  for block in blocks:
+    if num_samples <= 0:
+      return
+    yield block[:num_samples]
+    num_samples -= len(block)
