@@ -85,25 +85,25 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
   """Makes a command's main print a `UserError` as one line and exit with 1.
 
   What the operating system refuses, memory that is not there, and a package that is
-  missing because TensorFlow is not released for this Python give one line too. A reader
-  of the output that stops early, as `head` does, ends the command. SIGINT and SIGTERM
-  give one line, with the command that resumes if there is something to resume, and the
-  exit code that shells expect: 128 + the signal.
+  missing because TensorFlow is not released for this Python give one line too. SIGINT
+  and SIGTERM give one line, with the command that resumes if there is something to
+  resume, and the exit code that shells expect: 128 + the signal. A reader of the output
+  that stops early, as `head` does, ends the command without a line, with 128 + SIGPIPE.
   """
 
   @functools.wraps(main)
   def wrapped(*args: Any, **kwargs: Any) -> None:
     try:
       with _sigterm_raised():
-        return main(*args, **kwargs)
+        main(*args, **kwargs)
+        if sys.stdout:
+          sys.stdout.flush()
     except UserError as error:
       _fail(str(error))
     except MemoryError as error:
       reason = f" ({error})" if str(error) else ""
       _fail(f"there is not enough memory{reason}: use smaller batches or inputs")
     except BrokenPipeError:
-      # Python writes what is left to the output at its end, and would fail again.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
       _fail(describe_refusal(error))
@@ -121,8 +121,22 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
       print("Stopped.", file=sys.stderr)
       is_term = isinstance(interrupt, Terminated)
       sys.exit(128 + (signal.SIGTERM if is_term else signal.SIGINT))
+    finally:
+      _drop_unwritable()
 
   return wrapped
+
+
+def _drop_unwritable() -> None:
+  """Drops output that nobody reads or that has no room.
+
+  Python writes what is left at its end, and prints that it failed.
+  """
+  for stream in filter(None, (sys.stdout, sys.stderr)):
+    try:
+      stream.flush()
+    except OSError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def describe_refusal(error: OSError) -> str:

@@ -1,5 +1,8 @@
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +85,52 @@ def test_a_fault_of_the_code_keeps_its_traceback():
 
   with pytest.raises(ValueError, match="a fault"):
     main()
+
+
+# A command whose output nobody reads: by print, by tqdm, by --help, or by its errors.
+UNREAD = """
+import argparse, os, sys
+from tqdm import tqdm
+from audiotag_jax.errors import UserError, exit_on_user_error
+
+@exit_on_user_error
+def main():
+  how = sys.argv[1]
+  if how == "help":
+    argparse.ArgumentParser().parse_args(["--help"])
+  if how == "stderr":
+    os.dup2(1, 2)
+    print("a line", file=sys.stderr)
+  for i in tqdm(range(3), disable=how != "bar"):
+    print("a line") if how == "print" else tqdm.write("a line")
+    if how == "many":
+      sys.stdout.write("x" * 100_000)
+  if how == "exit":
+    sys.exit(3)
+  if how == "mistake":
+    raise UserError("a mistake")
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+  ("how", "code", "line"),
+  [
+    *((how, 141, "") for how in ("print", "write", "many", "stderr")),
+    ("help", 0, ""),
+    ("exit", 3, ""),
+    ("mistake", 1, "error: a mistake\n"),
+  ],
+)
+def test_a_reader_that_goes_away_ends_the_command_quietly(how, code, line):
+  read_end, write_end = os.pipe()
+  os.close(read_end)
+  command = [sys.executable, "-c", UNREAD, how]
+  env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+  env["PYTHONUNBUFFERED"] = ""  # Short output is then written at the end.
+  done = subprocess.run(
+    command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=env
+  )
+  os.close(write_end)
+  assert (done.returncode, done.stderr) == (code, line)
