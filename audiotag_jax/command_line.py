@@ -3,17 +3,32 @@
 Flags are written `--flag=value` or `--flag value`, in any order. `--help` prints the
 docstring of the module and its flags, and exits with 0. A mistake is one line, with
 exit code 2. Keys of a recipe are overridden by `--config.key=value`, see
-`recipes.read_recipe`. A command parses its flags before it imports slow modules.
+`recipes.read_recipe`. In paths, `~` is the home folder. A command parses its flags
+before it imports slow modules.
 """
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 TRUE, FALSE = ("true", "True", "1"), ("false", "False", "0")
+# Names of files such as -x.wav, which look like flags; negative numbers do not match.
+LIKE_FLAG = re.compile(r"-(?!-|$|\d+$|\d*\.\d+$)|--(?!config\.)[^=]+\.\w+$")
+
+
+def path(text: str) -> Path:
+  """Returns a path, with the home folder for `~` or `~user`: a type of flags."""
+  return Path(place(text))
+
+
+def place(text: str) -> str:
+  """Does what `path` does for paths that may be an address, such as gs://bucket."""
+  return os.path.expanduser(text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,12 +45,20 @@ class Parser(argparse.ArgumentParser):
     overrides: list[str] = []
     if self.takes_overrides:
       args, overrides = split_overrides(args)
-    parsed, unknown = self.parse_known_args(self._plain_switches(args), namespace)
+    self._check_names(args)
+    parsed, unknown = self.parse_known_args(args, namespace)
     if unknown:
       self.refuse(unknown[0])
     if self.takes_overrides:
       parsed.overrides = overrides
     return parsed
+
+  def parse_known_args(
+    self, args: Iterable[str] | None = None, namespace: Any = None
+  ) -> tuple[Any, list[str]]:
+    """Returns the values of the flags, and the arguments that are unknown."""
+    args = list(sys.argv[1:] if args is None else args)
+    return super().parse_known_args(self._plain(args), namespace)
 
   def refuse(self, unknown: str) -> NoReturn:
     """Exits because of an argument that the command does not know."""
@@ -53,15 +76,41 @@ class Parser(argparse.ArgumentParser):
     line = " ".join(message.split()).rstrip(";")
     self.exit(2, f"error: {line}; --help lists what {self.prog} takes\n")
 
-  def _plain_switches(self, args: Iterable[str]) -> list[str]:
-    """Writes `--switch=true` as `--switch`; drops `--switch=false` and `--noswitch`."""
+  def _plain(self, args: Sequence[str]) -> list[str]:
+    """Writes arguments as argparse takes them.
+
+    That is `--switch` for `--switch=true`, nothing for `--switch=false` and
+    `--noswitch`, and `./-x.wav` for a file `-x.wav`.
+    """
     plain: dict[str, list[str]] = {}
     for action in self._actions:
       for name in action.option_strings if action.const is True else ():
         plain |= {f"{name}={value}": [name] for value in TRUE}
         plain |= {f"{name}={value}": [] for value in FALSE}
         plain[f"--no{name.removeprefix('--')}"] = []
+    plain |= {
+      name: [f"./{name}"] for name in self._like_flags(args) if os.path.lexists(name)
+    }
     return [word for arg in args for word in plain.get(arg, [arg])]
+
+  def _check_names(self, args: Sequence[str]) -> None:
+    """Exits because of a name that looks like a flag, but is neither flag nor file."""
+    for name in self._like_flags(args):
+      if LIKE_FLAG.match(name) and not os.path.lexists(name):
+        self.error(
+          f"{name} is neither a flag nor a file: a file of such a name is written "
+          f"./{name}, or after --"
+        )
+
+  def _like_flags(self, args: Sequence[str]) -> list[str]:
+    """Returns the arguments that begin like flags, without this command's flags."""
+    end = args.index("--") if "--" in args else len(args)
+    flags = self._option_string_actions
+    return [
+      arg
+      for arg in args[:end]
+      if arg.startswith("-") and arg.partition("=")[0] not in flags
+    ]
 
 
 def create_parser(doc: str, *, overrides: bool = False) -> Parser:

@@ -5,7 +5,6 @@ python -m audiotag_jax.main --config=configs/crnn_demo.py --workdir=runs/crnn_de
 
 import argparse
 import faulthandler
-from pathlib import Path
 
 from audiotag_jax import command_line, config_checks, logs, recipes
 from audiotag_jax.errors import exit_on_user_error
@@ -14,9 +13,11 @@ from audiotag_jax.errors import exit_on_user_error
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__, overrides=True)
   parser.add_argument(
-    "--config", type=Path, required=True, metavar="RECIPE", help="a recipe"
+    "--config", type=command_line.path, required=True, metavar="RECIPE", help="a recipe"
   )
-  parser.add_argument("--workdir", required=True, help="folder of the run")
+  parser.add_argument(
+    "--workdir", type=command_line.place, required=True, help="folder of the run"
+  )
   parser.add_argument(
     "--mode",
     default="train",

@@ -15,6 +15,7 @@ import difflib
 import importlib.util
 import inspect
 import json
+import os
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,15 @@ FREE_KEYS = (
   "train.checkpoint_every_minutes",
   "train.profile",
   "evaluation.",
+)
+
+# Keys that are paths, in which `~` is the home folder.
+PATH_KEYS = (
+  "augment.noise_dir",
+  "data.audio_dir",
+  "data.data_dir",
+  "data.source_dir",
+  "init_from",
 )
 
 
@@ -175,7 +185,7 @@ def read_recipe(
     raise UserError(f"{file} is not a file: give a recipe, such as those in configs/")
   config = _load(Path(file), *args).lock()
   try:
-    return _override(config, overrides)
+    return _expand_home(_override(config, overrides))
   except UserError as error:
     raise UserError(f"{recipe}{error}") from error
   except (AttributeError, flags.Error, KeyError, TypeError, ValueError) as error:
@@ -196,6 +206,14 @@ def _override(
   )
   values(argv)
   return flag.value
+
+
+def _expand_home(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Replaces `~` and `~user` in paths, where the config has them."""
+  flat = flatten(config.to_dict())
+  paths = {key: os.path.expanduser(flat[key]) for key in PATH_KEYS if key in flat}
+  config.update_from_flattened_dict(paths)
+  return config
 
 
 def _check_override(override: str, flat: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """The command lines of main.py and the tools: alike, quick to ask and strict."""
 
+import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -143,6 +145,16 @@ def test_switches_are_written_as_absl_s_too(args, expected):
     (["--num"], "argument --num: expected one argument"),
     (["--overwrite=maybe"], "argument --overwrite: ignored explicit argument 'maybe'"),
     (["--qqq"], "unknown flag --qqq"),
+    (
+      ["--num=3", "-0jf8HRxOI_30.wav"],
+      "-0jf8HRxOI_30.wav is neither a flag nor a file: a file of such a name is "
+      "written ./-0jf8HRxOI_30.wav, or after --",
+    ),
+    (
+      ["--q4x.wav"],
+      "--q4x.wav is neither a flag nor a file: a file of such a name is written "
+      "./--q4x.wav, or after --",
+    ),
   ],
 )
 def test_a_mistake_is_one_line(args, message, capsys):
@@ -158,3 +170,62 @@ def test_overrides_are_unknown_to_a_command_that_takes_none(capsys):
   with pytest.raises(SystemExit):
     create_parser().parse_args(["--config.seed=3"])
   assert "unknown flag --config.seed=3" in capsys.readouterr().err
+
+
+def test_a_file_s_name_may_begin_like_a_flag(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  parser = create_parser()
+  parser.add_argument("paths", type=command_line.path, nargs="*")
+  parser.add_argument("--output", type=command_line.path)
+  names = ["-0jf8HRxOI_30.wav", "--x.wav", "-h.wav", "-folder", "a.wav"]
+  for name in [*names, "-h", "--overwrite"]:
+    Path(name).touch()
+  args = parser.parse_args([*names, "--num", "-1", "--output", "-folder"])
+  assert (args.paths, args.num) == ([Path(name) for name in names], -1)
+  assert (args.output, args.overwrite) == (Path("-folder"), False)
+  assert parser.parse_args(["--overwrite"]).overwrite
+  args = parser.parse_args(["--", "-0jf8HRxOI_30.wav", "-gone.wav"])
+  assert args.paths == [Path("-0jf8HRxOI_30.wav"), Path("-gone.wav")]
+
+
+# What each command takes beside its paths.
+PATHS = {
+  "audiotag_jax/main.py": "--config=~/a --workdir=~/a",
+  "tools/compare.py": "~/a --output=~/a",
+  "tools/convert_panns.py": "--checkpoint=~/a --output=~/a --class_names=~/a",
+  "tools/demo_app.py": "--checkpoint=~/a",
+  "tools/draw_rooms.py": "--page=~/a",
+  "tools/ensemble.py": "~/a --output=~/a",
+  "tools/export_model.py": "--checkpoint=~/a --output=~/a",
+  "tools/export_pytorch.py": "--model=~/a --output=~/a",
+  "tools/inspect_data.py": "--config=~/a --output=~/a",
+  "tools/measure.py": "~/a",
+  "tools/prepare_data.py": "folders --source=~/a --data_dir=~/a --audio_dir=~/a "
+  "--md5sums=~/a --log_mels_for=~/a --label_separator=~",
+  "tools/study.py": "--config=~/a --workdir=~/a",
+  "tools/tag.py": "~/a --checkpoint=~/a --output=~/a --plot=~/a",
+  "tools/benchmark.py": "recipe --source=~/a --config=~/a",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_path_takes_the_home_folder(command, monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  line = PATHS[command].split()
+  monkeypatch.setattr(sys, "argv", [command, *line])
+  module = importlib.import_module(command.removesuffix(".py").replace("/", "."))
+  args = module.parse_args()
+  values = vars(args[0] if isinstance(args, tuple) else args).values()
+  lists = [value if isinstance(value, list) else [value] for value in values]
+  shown = [str(value) for value in itertools.chain(*lists)]
+  assert shown.count("/home/me/a") == PATHS[command].count("~/a")
+  assert sum("~" in text for text in shown) == line.count("--label_separator=~")
+
+
+def test_home_folders_of_others_and_addresses(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  assert command_line.path("~") == Path("/home/me")
+  root = os.path.expanduser("~root")
+  assert command_line.place("~root/x") == f"{root}/x" != "~root/x"
+  for text in ("gs://bucket/~/x", "a/~/b", "~no such user/x.wav", "x~"):
+    assert command_line.place(text) == text

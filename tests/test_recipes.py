@@ -1,5 +1,6 @@
 """Recipes: read, derived from one another and compared."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,31 @@ def get_config(size="large"):
   return small
 """)
   assert recipes.read_recipe(tmp_path / "sizes.py:small").crnn.gru_units == (4,)
+
+
+def test_paths_of_a_recipe_and_of_overrides_take_the_home_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  recipe = tmp_path / "recipe.py"
+  recipe.write_text(
+    "from audiotag_jax import config as config_lib\n\n\n"
+    "def get_config():\n  config = config_lib.get_config()\n"
+    "  config.init_from = '~/models/cnn14'\n  return config\n"
+  )
+  overrides = [
+    *("--config.data.source_dir=~/FSD50K", "--config.data.data_dir=~"),
+    *("--config.data.audio_dir=~root", "--config.augment.noise_dir=~/noise"),
+    "--config.data.label_separator=~",
+  ]
+  config = recipes.read_recipe(recipe, overrides)
+  assert config.init_from == "/home/me/models/cnn14"
+  assert config.data.source_dir == "/home/me/FSD50K"
+  assert config.data.data_dir == "/home/me"
+  assert config.data.audio_dir == os.path.expanduser("~root")
+  assert config.augment.noise_dir == "/home/me/noise"
+  assert config.data.label_separator == "~"
+
+
+def test_the_path_keys_exist():
+  assert (
+    set(recipes.PATH_KEYS) <= recipes.flatten(config_lib.get_config().to_dict()).keys()
+  )

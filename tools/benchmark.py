@@ -6,7 +6,6 @@ python tools/benchmark.py tag
 """
 
 import argparse
-from pathlib import Path
 
 from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
@@ -17,9 +16,14 @@ def parse_args() -> argparse.Namespace:
   parts = parser.add_subparsers(dest="part", required=True)
   stages = parts.add_parser("recipe", help="the stages of a recipe, on its data")
   stages.add_argument(
-    "--source", type=Path, required=True, help="a folder in FSD50K's layout"
+    "--source",
+    type=command_line.path,
+    required=True,
+    help="a folder in FSD50K's layout",
   )
-  stages.add_argument("--config", type=Path, required=True, help="a recipe")
+  stages.add_argument(
+    "--config", type=command_line.path, required=True, help="a recipe"
+  )
   scale = parts.add_parser("data", help="from audio files to batches, at scale")
   scale.add_argument(
     "--num_clips", type=int, default=600, help="number of clips of noise to make"

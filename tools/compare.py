@@ -4,7 +4,6 @@ python tools/compare.py runs/crnn runs/cnn14 --output=results
 """
 
 import argparse
-from pathlib import Path
 
 from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
@@ -14,14 +13,14 @@ def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
     "workdirs",
-    type=Path,
+    type=command_line.path,
     nargs="+",
     metavar="workdir",
     help="an evaluated run; the others are compared with the first",
   )
   parser.add_argument(
     "--output",
-    type=Path,
+    type=command_line.path,
     required=True,
     help="folder to write performance.json, report.html, report.md and figures/ to",
   )

@@ -4,7 +4,6 @@ python tools/convert_panns.py --checkpoint='Cnn14_mAP=0.431.pth' --output=models
 """
 
 import argparse
-from pathlib import Path
 
 from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
@@ -14,16 +13,20 @@ from audiotag_jax.panns.architectures import ARCHITECTURES
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
-    "--checkpoint", type=Path, required=True, help="the PANNs file (.pth, .safetensors)"
+    "--checkpoint",
+    type=command_line.path,
+    required=True,
+    help="the PANNs file (.pth, .safetensors)",
   )
   parser.add_argument(
-    "--output", type=Path, required=True, help="model directory to write"
+    "--output", type=command_line.path, required=True, help="model directory to write"
   )
   parser.add_argument(
     "--model", help=f"{', '.join(ARCHITECTURES)}; recognised if not given"
   )
   parser.add_argument(
     "--class_names",
+    type=command_line.place,
     help="file of class names, one per line, or a model directory of the same classes; "
     "AudioSet's if not given",
   )

@@ -40,7 +40,10 @@ MONO_FONTS = ("ui-monospace", "monospace")
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
-    "--checkpoint", type=Path, required=True, help="a model directory or a workdir"
+    "--checkpoint",
+    type=command_line.path,
+    required=True,
+    help="a model directory or a workdir",
   )
   parser.add_argument(
     "--host",

@@ -24,7 +24,9 @@ Imports = dict[str, set[str]]
 
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__ or "")
-  parser.add_argument("--page", type=Path, default=PAGE, help="the page to draw into")
+  parser.add_argument(
+    "--page", type=command_line.path, default=PAGE, help="the page to draw into"
+  )
   return parser.parse_args()
 
 

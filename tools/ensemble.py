@@ -4,7 +4,6 @@ python tools/ensemble.py runs/cnn14_seed0 runs/cnn14_seed1 --output=runs/cnn14_e
 """
 
 import argparse
-from pathlib import Path
 
 from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
@@ -13,10 +12,14 @@ from audiotag_jax.errors import exit_on_user_error
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
-    "workdirs", type=Path, nargs="+", metavar="workdir", help="an evaluated run"
+    "workdirs",
+    type=command_line.path,
+    nargs="+",
+    metavar="workdir",
+    help="an evaluated run",
   )
   parser.add_argument(
-    "--output", type=Path, required=True, help="folder of the ensemble"
+    "--output", type=command_line.path, required=True, help="folder of the ensemble"
   )
   parser.add_argument(
     "--overwrite", action="store_true", help="replace an existing ensemble"

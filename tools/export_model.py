@@ -27,9 +27,14 @@ FORMATS = ("stablehlo", "tensorflow", "onnx")
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
-    "--checkpoint", type=Path, required=True, help="a model directory or a workdir"
+    "--checkpoint",
+    type=command_line.path,
+    required=True,
+    help="a model directory or a workdir",
   )
-  parser.add_argument("--output", type=Path, required=True, help="folder to write")
+  parser.add_argument(
+    "--output", type=command_line.path, required=True, help="folder to write"
+  )
   parser.add_argument(
     "--formats",
     default=",".join(FORMATS),

@@ -4,7 +4,6 @@ python tools/export_pytorch.py --model=models/cnn14 --output=cnn14.pth
 """
 
 import argparse
-from pathlib import Path
 
 from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
@@ -13,10 +12,13 @@ from audiotag_jax.errors import exit_on_user_error
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
-    "--model", type=Path, required=True, help="model directory to export"
+    "--model", type=command_line.path, required=True, help="model directory to export"
   )
   parser.add_argument(
-    "--output", type=Path, required=True, help="file to write (.pth, .safetensors)"
+    "--output",
+    type=command_line.path,
+    required=True,
+    help="file to write (.pth, .safetensors)",
   )
   parser.add_argument(
     "--overwrite", action="store_true", help="replace an existing file"

@@ -8,7 +8,6 @@ which has plots, tables, and clips of each class to look at and listen to.
 """
 
 import argparse
-from pathlib import Path
 
 from audiotag_jax import command_line, config_checks, files, logs, recipes
 from audiotag_jax.errors import exit_on_user_error
@@ -18,12 +17,14 @@ def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__, overrides=True)
   parser.add_argument(
     "--config",
-    type=Path,
+    type=command_line.path,
     required=True,
     metavar="RECIPE",
     help="a recipe, which names the data set and the log-mels",
   )
-  parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+  parser.add_argument(
+    "--output", type=command_line.path, required=True, help="folder to write to"
+  )
   parser.add_argument(
     "--max_classes",
     type=int,

@@ -7,7 +7,6 @@ and the same split as its results/performance.json.
 """
 
 import argparse
-from pathlib import Path
 
 from audiotag_jax import command_line, logs
 from audiotag_jax.errors import exit_on_user_error
@@ -16,7 +15,11 @@ from audiotag_jax.errors import exit_on_user_error
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   parser.add_argument(
-    "workdirs", type=Path, nargs="+", metavar="WORKDIR", help="folder of a run"
+    "workdirs",
+    type=command_line.path,
+    nargs="+",
+    metavar="WORKDIR",
+    help="folder of a run",
   )
   return parser.parse_args()
 

@@ -27,7 +27,11 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
   parser.epilog = "with --beam_runner, all other options are handed to Beam"
   parser.add_argument("dataset", choices=config_checks.CHOICES["data.dataset"])
   parser.add_argument(
-    "--source", "--csv", default="", help="the data: a folder or, for a manifest, a csv"
+    "--source",
+    "--csv",
+    type=command_line.place,
+    default="",
+    help="the data: a folder or, for a manifest, a csv",
   )
   parser.add_argument(
     "--download",
@@ -36,12 +40,15 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
   )
   parser.add_argument(
     "--md5sums",
-    type=Path,
+    type=command_line.path,
     metavar="FILE",
     help="output of md5sum, for archives that are not Zenodo's own",
   )
   parser.add_argument(
-    "--audio_dir", default="", help="folder with the audio, if not that of the csv"
+    "--audio_dir",
+    type=command_line.place,
+    default="",
+    help="folder with the audio, if not that of the csv",
   )
   parser.add_argument(
     "--label_separator", default=",", help="separator of a clip's labels in a manifest"
@@ -51,6 +58,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
   )
   parser.add_argument(
     "--data_dir",
+    type=command_line.place,
     default="",
     help="folder of prepared sets (TFDS's ~/tensorflow_datasets if not given)",
   )
@@ -62,7 +70,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
   )
   parser.add_argument(
     "--log_mels_for",
-    type=Path,
+    type=command_line.path,
     metavar="RECIPE",
     help="cache the log-mels of this recipe too (its rate then is the one prepared)",
   )

@@ -186,6 +186,7 @@ def carry_out(steps: list[Step]) -> None:
   """Runs the steps that are left to do.
 
   Raises:
+    BrokenPipeError: nobody reads the output of a step any more.
     UserError: a step fails.
   """
   for step in steps:
@@ -195,6 +196,8 @@ def carry_out(steps: list[Step]) -> None:
       continue
     print(f"\n$ {command}", flush=True)
     code = run_step([sys.executable, *step.command])
+    if code == 128 + signal.SIGPIPE:
+      raise BrokenPipeError
     if code:
       raise UserError(f"the study stopped because of exit code {code} from: {command}")
 
@@ -232,13 +235,16 @@ def parse_args() -> argparse.Namespace:
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument(
     "--config",
-    type=Path,
+    type=command_line.path,
     action="append",
     help="a recipe; repeat the flag for others, which are compared with the first",
   )
   what.add_argument("--demo", action="store_true", help="the study on the demo set")
   parser.add_argument(
-    "--workdir", type=Path, required=True, help="folder of the runs and the report"
+    "--workdir",
+    type=command_line.path,
+    required=True,
+    help="folder of the runs and the report",
   )
   parser.add_argument(
     "--seeds",

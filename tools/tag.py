@@ -77,9 +77,14 @@ def _seconds(text: str) -> float:
 
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
-  add = parser.add_argument
-  add("paths", nargs="+", metavar="FILE_OR_FOLDER")
-  add("--checkpoint", required=True, help="a model directory, or a run's workdir")
+  add, path = parser.add_argument, command_line.place
+  add("paths", type=path, nargs="+", metavar="FILE_OR_FOLDER")
+  add(
+    "--checkpoint",
+    type=path,
+    required=True,
+    help="a model directory, or a run's workdir",
+  )
   add(
     "--format",
     default="table",
@@ -88,6 +93,7 @@ def parse_args() -> argparse.Namespace:
   )
   add(
     "--output",
+    type=path,
     help="file, or a folder for audacity's label tracks of several files; jsonl, csv, "
     "dcase and audacity are written as results come, and a second run resumes them",
   )
@@ -103,7 +109,7 @@ def parse_args() -> argparse.Namespace:
   add("--pool", default="mean", choices=["mean", "max"], help="pooling of windows")
   add("--median_s", type=_seconds, default=0.0, help="median filter of events")
   add("--min_duration_s", type=_seconds, default=0.0, help="shortest event")
-  add("--plot", help="picture of one file: log-mel and tags over time")
+  add("--plot", type=path, help="picture of one file: log-mel and tags over time")
   args = parser.parse_args()
   if args.top_k < 0:
     parser.error(f"--top_k={args.top_k}: give 1 or more")

@@ -43,7 +43,7 @@ PASSED_BY = re.compile(r"\.|found\.\d{3}$|.*~$|~\$", re.DOTALL)
 
 
 def taken(folders: Iterable[str], files: Iterable[str]) -> tuple[list[str], list[str]]:
-  """Returns the folders and the files of one folder that a search goes on with.
+  """Returns the folders and the files of one folder that a search continues with.
 
   Hidden ones (`.Trash-1000`, `._x.wav`) are passed by, those of a system (`@eaDir`,
   `Thumbs.db`), files with an ending of `NOT_AUDIO`, and Audacity's `NAME_data` beside
@@ -107,7 +107,7 @@ def find(top: Path, endings: Collection[str], seen: set[str]) -> list[Path]:
 
 
 def _look(folder: Path, endings: Collection[str]) -> tuple[list[Path], list[Path]]:
-  """Returns what a search goes on with: the folder's own entries, and its links."""
+  """Returns what a search continues with: the folder's own entries, and its links."""
   with os.scandir(folder) as entries:
     listed = list(entries)
   links = {entry.name for entry in listed if entry.is_symlink()}
