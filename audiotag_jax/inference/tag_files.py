@@ -1,10 +1,10 @@
 """Tags or events of files and folders, file by file."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -17,7 +17,7 @@ from audiotag_jax.audio.streams import AudioStream
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference.events import Event, find_events
 from audiotag_jax.inference.tag_output import EVENT_FORMATS, Tagged, file_name
-from audiotag_jax.inference.tagger import Tagger
+from audiotag_jax.inference.tagger import Tagger, mean_of_windows
 
 # Endings of recordings in a folder: libsndfile's, and some that often need ffmpeg.
 AUDIO_ENDINGS = {
@@ -60,7 +60,7 @@ class TagOptions:
       or, with `top_k`, for no threshold.
     window_s: the length of a long file's windows.
     hop_s: time from one window to the next; None or 0 for `window_s`.
-    pool: "mean" or "max" of the windows' scores.
+    pool: "mean" of the windows' scores, each with its weight, or "max".
     median_s: the length of the median filter of events.
     min_duration_s: the length of the shortest event.
     plot: path of a picture of the file; None or "" for no picture.
@@ -91,6 +91,7 @@ class FileTagger:
     """Tags a file; if that is impossible, returns the reason in place of tags."""
     stream, name = AudioStream(path, self._tagger.sample_rate_hz), file_name(path)
     try:
+      _check_found(path)
       events: tuple[tuple[str, Event], ...] = ()
       tags: tuple[tuple[str, float], ...] = ()
       if self._options.format in EVENT_FORMATS:
@@ -114,12 +115,10 @@ class FileTagger:
     windows = self._tagger.score_windows(
       blocks, options.window_s, options.hop_s or options.window_s
     )
-    total: Any = 0.0
-    num_windows = 0
-    for window in windows:
-      pool = np.maximum if options.pool == "max" else np.add
-      total, num_windows = pool(total, window.scores), num_windows + 1
-    scores = total if options.pool == "max" else total / num_windows
+    if options.pool == "max":
+      scores = functools.reduce(np.maximum, (window.scores for window in windows))
+    else:
+      scores = mean_of_windows(windows).scores
     order = np.argsort(-scores, kind="stable")
     if options.threshold is not None or not options.top_k:
       order = order[scores[order] >= self._thresholds[order]]
@@ -136,6 +135,14 @@ class FileTagger:
     )
     classes = self._tagger.class_names
     return tuple((classes[event.class_index], event) for event in sorted(events))
+
+
+def _check_found(path: Path) -> None:
+  """Raises `AudioError` for links and folders that `folders.find` does not get past."""
+  if path.is_symlink() and not path.exists():
+    raise AudioError(f"is a link to {os.readlink(path)}, which does not exist")
+  if path.is_dir():
+    raise AudioError("is a folder that cannot be listed: change its permissions")
 
 
 def _watched(stream: AudioStream, bar: tqdm) -> Iterator[np.ndarray]:

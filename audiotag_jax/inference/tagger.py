@@ -51,11 +51,26 @@ class Scores(NamedTuple):
     start_s: start of the window.
     scores: <float32>[classes].
     embedding: <float32>[dim].
+    weight: the time that the window adds, over the hop: from the start of the window
+      before to its own. It is 1, except for a last window that starts earlier.
   """
 
   start_s: float
   scores: np.ndarray
   embedding: np.ndarray
+  weight: float = 1.0
+
+
+def mean_of_windows(windows: Iterable[Scores]) -> Scores:
+  """Returns the mean of a recording's windows, each with its weight; at least one."""
+  scores: Any = 0.0
+  embedding: Any = 0.0
+  total = 0.0
+  for window in windows:
+    scores = scores + window.weight * window.scores
+    embedding = embedding + window.weight * window.embedding
+    total += window.weight
+  return Scores(0.0, scores / total, embedding / total)
 
 
 class Tagger:
@@ -63,7 +78,8 @@ class Tagger:
 
   A recording of up to 30 s is one input, as in PANNs' own inference. A longer one is
   cut into adjacent windows of 30 s, the last of which ends with the recording; its
-  scores are the mean of the windows'. Each input is normalised like a clip in training.
+  scores are the mean of the windows', each with the weight of what it adds: those of
+  60.01 s weigh 1, 1 and 0.01 / 30. Each input is normalised like a clip in training.
 
   Programs are compiled for inputs of up to 1, 3, 10 and 30 s, when first needed. The
   scores do not depend on the program's padding: see `masking`. Inputs shorter than the
@@ -201,9 +217,16 @@ class Tagger:
         f"windows of {window_s:g} s, {hop_s:g} s apart: give a window of at most "
         f"{LENGTHS_S[-1]:g} s, and a hop above 0 that leaves no gaps"
       )
+    before = -hop
     for start, samples, _ in waveforms.windows(blocks, window, hop):
       outputs = self._run(waveforms.normalize(samples, self.normalize))
-      yield Scores(start / self.sample_rate_hz, outputs["scores"], outputs["embedding"])
+      yield Scores(
+        start / self.sample_rate_hz,
+        outputs["scores"],
+        outputs["embedding"],
+        (start - before) / hop,
+      )
+      before = start
 
   def score_frames(self, blocks: Iterable[np.ndarray]) -> Iterator[Frames]:
     """Scores a recording over time, part by part in constant memory; see `frames`.
@@ -244,9 +267,7 @@ class Tagger:
   def _mean(self, waveform: np.ndarray, sample_rate_hz: float) -> Scores:
     mono = waveforms.to_mono(waveform, sample_rate_hz, self.sample_rate_hz)
     longest_s = LENGTHS_S[-1]
-    windows = list(self.score_windows([mono], longest_s, longest_s))
-    _, scores, embeddings = zip(*windows, strict=True)
-    return Scores(0.0, np.mean(scores, axis=0), np.mean(embeddings, axis=0))
+    return mean_of_windows(self.score_windows([mono], longest_s, longest_s))
 
   def _sections(self, blocks: Iterable[np.ndarray], key: str) -> Iterator[Frames]:
     """Yields an output of the model over time, in parts that follow each other.

@@ -104,10 +104,10 @@ def test_a_clip_of_any_length_is_scored_as_it_is(request, name, num_samples):
 def test_a_long_recording_s_scores_are_the_mean_over_windows(cnn):
   waveform = sound(70)
   windows = [waveform[start * RATE_HZ :][: 30 * RATE_HZ] for start in (0, 30, 40)]
-  expected = [sigmoid(plain(cnn, window)["logits"]) for window in windows]
-  np.testing.assert_allclose(
-    cnn.tag(waveform, RATE_HZ), np.mean(expected, axis=0), atol=1e-5
-  )
+  scores = [sigmoid(plain(cnn, window)["logits"]) for window in windows]
+  # The last window adds 10 s of 30.
+  expected = np.average(scores, axis=0, weights=[1, 1, 10 / 30])
+  np.testing.assert_allclose(cnn.tag(waveform, RATE_HZ), expected, atol=1e-5)
   assert np.abs(np.subtract(*expected[:2])).max() > 1e-4
 
 
@@ -238,12 +238,76 @@ def test_streamed_scores_are_those_of_the_whole(crnn):
   blocks = [waveform[i : i + 12_345] for i in range(0, len(waveform), 12_345)]
   windows = list(crnn.score_windows(blocks, 30.0, 30.0))
   assert [window.start_s for window in windows] == [0.0, 30.0, 40.0]
-  mean = np.mean([window.scores for window in windows], axis=0)
-  np.testing.assert_array_equal(mean, crnn.tag(waveform, RATE_HZ))
+  weights = [window.weight for window in windows]
+  assert weights == [1.0, 1.0, pytest.approx(10 / 30, abs=1e-12)]
+  mean = np.average([window.scores for window in windows], axis=0, weights=weights)
+  np.testing.assert_allclose(crnn.tag(waveform, RATE_HZ), mean, atol=1e-7)
   parts = list(crnn.score_frames(blocks))
   whole = crnn.frames(waveform, RATE_HZ)
   for streamed, expected in zip(zip(*parts, strict=True), whole, strict=True):
     np.testing.assert_array_equal(np.concatenate(streamed), expected)
+
+
+def scored(model, waveform, window_s, hop_s, monkeypatch):
+  """The windows of a recording, if a window's score is the mean of its samples."""
+  monkeypatch.setattr(
+    model, "_run", lambda x: {"scores": x.mean(keepdims=True), "embedding": x[:1]}
+  )
+  monkeypatch.setattr(model, "normalize", "none")
+  return list(model.score_windows([waveform], window_s, hop_s))
+
+
+@pytest.mark.parametrize(
+  ("seconds", "window_s", "hop_s", "starts_s", "weights"),
+  [
+    (12.5, 30, 30, [0], [1]),
+    (30, 30, 30, [0], [1]),
+    (30.01, 30, 30, [0, 0.01], [1, 0.01 / 30]),
+    (60, 30, 30, [0, 30], [1, 1]),
+    (60.01, 30, 30, [0, 30, 30.01], [1, 1, 0.01 / 30]),
+    (89.99, 30, 30, [0, 30, 59.99], [1, 1, 29.99 / 30]),
+    (50, 30, 10, [0, 10, 20], [1, 1, 1]),
+    (52.5, 30, 10, [0, 10, 20, 22.5], [1, 1, 1, 0.25]),
+    (0.35, 0.1, 0.1, [0, 0.1, 0.2, 0.25], [1, 1, 1, 0.5]),
+  ],
+)
+def test_windows_weigh_what_they_add(
+  crnn, monkeypatch, seconds, window_s, hop_s, starts_s, weights
+):
+  # A sound in the first 30 s alone.
+  waveform = np.zeros(round(seconds * RATE_HZ), np.float32)
+  waveform[: 30 * RATE_HZ] = 1
+  windows = scored(crnn, waveform, window_s, hop_s, monkeypatch)
+  np.testing.assert_allclose([x.start_s for x in windows], starts_s, atol=1e-9)
+  assert [x.weight for x in windows] == pytest.approx(weights, abs=1e-12)
+  assert [x.weight for x in windows][:-1] == weights[:-1]
+  mean = tagger.mean_of_windows(windows)
+  expected = np.average([x.scores for x in windows], axis=0, weights=weights)
+  np.testing.assert_allclose(mean.scores, expected, atol=1e-7)
+  expected = np.average([x.embedding for x in windows], axis=0, weights=weights)
+  np.testing.assert_allclose(mean.embedding, expected, atol=1e-7)
+
+
+def test_windows_without_a_rest_have_the_plain_mean(crnn):
+  for seconds in (7, 30, 90):
+    windows = list(crnn.score_windows([sound(seconds)], 30.0, 30.0))
+    for key in ("scores", "embedding"):
+      plain_mean = np.mean([getattr(window, key) for window in windows], axis=0)
+      mean = getattr(tagger.mean_of_windows(windows), key)
+      assert mean.dtype == np.float32
+      np.testing.assert_array_equal(mean, plain_mean)
+
+
+def test_a_hundredth_of_a_second_hardly_changes_a_score(crnn):
+  waveform = sound(60.01)
+  waveform[30 * RATE_HZ :] *= 1e-3
+  waveform[-1] = 1.0  # The last window's peak is another one.
+  longer, shorter = (
+    (crnn.tag(x, RATE_HZ), crnn.embed(x, RATE_HZ))
+    for x in (waveform, waveform[: 60 * RATE_HZ])
+  )
+  for ours, expected in zip(longer, shorter, strict=True):
+    np.testing.assert_allclose(ours, expected, atol=2e-4)
 
 
 @pytest.mark.parametrize(("window_s", "hop_s"), [(31, 10), (10, 11), (10, 0), (0, 0)])
