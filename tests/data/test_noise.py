@@ -12,7 +12,9 @@ def test_a_folder_s_recordings_follow_one_another_at_one_rate(tmp_path):
   (tmp_path / "deep").mkdir()
   soundfile.write(tmp_path / "b.flac", tone, 44_100)
   soundfile.write(tmp_path / "deep/a.wav", np.stack([tone, tone], 1), 16_000)
-  (tmp_path / "notes.txt").write_text("no recording")
+  for name in ("notes.txt", "._b.wav", ".Trash-1000/c.wav", "@eaDir/b.wav/d.wav"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("no recording")
   recordings = noise.read_folder(str(tmp_path), 8_000)
   assert recordings.dtype == np.int16
   assert abs(len(recordings) - (8_000 + 22_050)) <= 2

@@ -271,3 +271,9 @@ def test_the_demo_s_way_from_pre_training_to_fine_tuning(tmp_path, monkeypatch):
   assert converted["source"]["file"] == "cnn14.pth"
   model = json.loads((tmp_path / "demo/cnn14_demo_study/model/model.json").read_text())
   assert model["fields"]["filters"] == converted["fields"]["filters"] == [2] * 4
+
+
+def test_a_step_whose_reader_goes_away_ends_the_study_as_quietly(monkeypatch):
+  monkeypatch.setattr(study, "run_step", lambda command: 141)
+  with pytest.raises(BrokenPipeError):
+    study.carry_out([study.tool_step("measure", "runs/a")])
