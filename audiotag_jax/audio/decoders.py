@@ -27,6 +27,8 @@ from audiotag_jax.audio.opening import (
 # The largest difference between two lengths of a file that is not worth a warning: some
 # frames of a coder.
 MAX_DIFFERENCE_S = 0.1
+# The most bytes at a file's end that are not worth a warning: a block of a disk.
+MAX_UNREAD_BYTES = 2**12
 
 
 class Decoded(NamedTuple):
@@ -78,6 +80,11 @@ class _Recording:
 
   def decode(self) -> Decoded:
     repairs = headers.find_repairs(self._file)
+    if repairs.num_unread > MAX_UNREAD_BYTES:
+      self._warn(
+        f"the samples end {repairs.num_unread} bytes before the file's end, according "
+        "to its header; the rest is not read"
+      )
     try:
       sound = self._stack.enter_context(libsndfile.open_sound(self._file, repairs))
     except libsndfile.UnknownFormatError as error:

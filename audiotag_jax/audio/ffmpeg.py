@@ -33,6 +33,10 @@ MASTERS = {0x18538067, 0x1654AE6B, 0xAE, 0xE1, 0x1F43B675, 0xA0}
 RATE, CHANNELS, CLUSTER_MS, BLOCKS = 0xB5, 0x9F, 0xE7, (0xA3, 0xA1)
 
 
+# Matroska stores times to a millisecond. This factor makes that less than a sample.
+FINER = 100
+
+
 class Timeline(NamedTuple):
   """The meaning of the times that ffmpeg gives for a file.
 
@@ -116,6 +120,7 @@ class Ffmpeg:
         f"cannot be decoded (libsndfile: {cause}; installing ffmpeg may help)"
       )
     self._cause = cause
+    self._start_s = start_s
     self._timeline = timeline
     # Seeking in a sequence of packets is guesswork.
     self._from_s = max(0.0, start_s - RUN_UP_S) if timeline.has_gaps else 0.0
@@ -149,7 +154,12 @@ class Ffmpeg:
       command += ["-ss", f"{self._from_s:.6f}"]
     command += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le"]
     command += ["-map_metadata", "-1", "-map_chapters", "-1"]
-    return [*command, "-f", "matroska", "pipe:1"]
+    command += ["-af", f"asetpts=PTS*{FINER}"]
+    command += ["-f", "matroska", "pipe:1"]
+    if self._timeline.has_gaps and not self._timeline.starts_at_0:
+      # The file starts with the first packet of the tracks that are read.
+      command += ["-map", "0:V?", "-map", "0:a", "-c", "copy", "-f", "null", "-"]
+    return command
 
   def blocks(self, start: int) -> Iterator[np.ndarray]:
     """Yields <float32>[samples, channels], from a sample of the timeline on.
@@ -186,6 +196,8 @@ class Ffmpeg:
           at += len(block)
       yield packet.channels[max(0, start - at) :]
       at += len(packet.channels)
+    if at <= start and self._start_s:
+      raise self._ends_early()
 
   def _parse(self) -> Iterator[_Packet]:
     """Yields what ffmpeg writes; sets the attributes before the first packet."""
@@ -203,7 +215,7 @@ class Ffmpeg:
         # One byte for the track, two for the time since the cluster's, one for flags.
         time_ms = cluster_ms + int.from_bytes(content[1:3], signed=True)
         channels = np.frombuffer(content, "<f4", offset=4).astype(np.float32)
-        yield _Packet(time_ms / 1000, channels.reshape(-1, self.num_channels))
+        yield _Packet(time_ms / (1000 * FINER), channels.reshape(-1, self.num_channels))
     if self._process.wait():
       self._messages.seek(0)
       raise self._error(one_line(self._messages.read().decode(errors="replace")))
@@ -235,6 +247,12 @@ class Ffmpeg:
     data = bytes(self._unread[:num_bytes])
     del self._unread[:num_bytes]
     return data
+
+  def _ends_early(self) -> AudioError:
+    reason = (
+      f"ends before start_s {self._start_s}" if self._start_s else "has no samples"
+    )
+    return AudioError(reason)
 
   def _error(self, reason: str) -> AudioError:
     return AudioError(

@@ -12,6 +12,8 @@ from typing import BinaryIO, NamedTuple
 MAX_CHUNKS = 1000
 # Bytes at the end of a FLAC file in which its last frame is looked for.
 FLAC_TAIL_BYTES = 2**16
+# Headers that are tried: a file that was cut off ends with no whole frame.
+FLAC_TRIES = 2
 
 
 class Repairs(NamedTuple):
@@ -22,12 +24,14 @@ class Repairs(NamedTuple):
     end: the place where the file ends.
     start: the place where samples or frames start; 0 if not known.
     is_too_long: whether the file has more samples than its header can count.
+    num_unread: bytes after the last sample by the header that are no chunk.
   """
 
   patches: tuple[tuple[int, bytes], ...]
   end: int
   start: int = 0
   is_too_long: bool = False
+  num_unread: int = 0
 
 
 class Layout(NamedTuple):
@@ -58,6 +62,7 @@ WAV = Layout(12, "<I", 8, 0, 2, b"data", 0)
 AIFF = Layout(12, ">I", 8, 0, 2, b"SSND", 8)
 CAF = Layout(8, ">Q", 12, 0, 1, b"data", 4)
 W64 = Layout(40, "<Q", 24, 24, 8, W64_DATA, 0)
+FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", W64_RIFF[:4])
 # The place of RF64's length of the samples, in its chunk ds64.
 DS64_LENGTH = 28
 
@@ -98,17 +103,20 @@ def _repair_chunks(
     place, length_format = DS64_LENGTH, "<Q"
   num_bytes = struct.calcsize(length_format)
   (length,) = struct.unpack(length_format, _read(file, place, num_bytes))
-  length -= layout.counted_bytes
+  length = max(0, length - layout.counted_bytes)
   there = size - content
   is_empty = length <= layout.prefix_bytes < there
   if length > there or (
-    is_empty and not _is_chunk(file, size, layout, content + max(0, length))
+    is_empty and not _is_chunk(file, size, layout, content + length)
   ):
     largest = 256**num_bytes - 1
     right = struct.pack(length_format, min(there + layout.counted_bytes, largest))
     return Repairs(((place, right),), size, content, is_too_long=there > largest)
+  after = content + length + -(content + length) % layout.alignment
+  num_unread = 0 if _is_chunk(file, size, layout, after) else max(0, size - after)
   # libsndfile takes what follows in a W64 file for samples.
-  return Repairs((), content + length if layout is W64 else size, content)
+  end = content + length if layout is W64 else size
+  return Repairs((), end, content, num_unread=num_unread)
 
 
 def _find_samples(file: BinaryIO, size: int, layout: Layout) -> int:
@@ -131,6 +139,7 @@ def _is_chunk(file: BinaryIO, size: int, layout: Layout, at: int) -> bool:
     return False
   identifier, length = _read_chunk(file, layout, at)
   is_name = all(32 <= byte < 127 for byte in identifier[:4])
+  is_name = is_name and identifier[:4] not in FILES  # where files were joined
   return is_name and 0 <= length <= size - at - layout.header_bytes
 
 
@@ -163,13 +172,14 @@ def _repair_flac(
   length = packed & (2**36 - 1)
   start = max(first + 42, size - FLAC_TAIL_BYTES)
   tail = _read(file, start, size - start)
-  at = len(tail)
-  while (at := tail.rfind(b"\xff", 0, at)) >= 0:
+  at, num_tries = len(tail), FLAC_TRIES
+  while num_tries and (at := tail.rfind(b"\xff", 0, at)) >= 0:
     end = _frame_end(tail[at : at + 17], fixed_samples)
     if end == length:
       return ()
     if end and not _crc(tail[at:], 16, 0x8005):
       return ((first + 18, (packed - length + end).to_bytes(8)),)
+    num_tries -= bool(end)
   return ()
 
 
