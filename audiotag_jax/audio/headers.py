@@ -10,6 +10,8 @@ from typing import BinaryIO, NamedTuple
 
 # The most chunks before the samples; a hostile file may have millions.
 MAX_CHUNKS = 1000
+# The start of a FLAC stream: a magic word, and the length of STREAMINFO.
+FLAC_START = b"fLaC\0\0\0\x22"
 # Bytes at the end of a FLAC file in which its last frame is looked for.
 FLAC_TAIL_BYTES = 2**16
 # Headers that are tried: a file that was cut off ends with no whole frame.
@@ -102,14 +104,14 @@ def _repair_chunks(
   if has_ds64 and _read(file, place, 4) == b"\xff" * 4:
     place, length_format = DS64_LENGTH, "<Q"
   num_bytes = struct.calcsize(length_format)
+  largest = 256**num_bytes - 1
   (length,) = struct.unpack(length_format, _read(file, place, num_bytes))
+  is_unknown = length == largest
   length = max(0, length - layout.counted_bytes)
   there = size - content
   is_empty = length <= layout.prefix_bytes < there
-  if length > there or (
-    is_empty and not _is_chunk(file, size, layout, content + length)
-  ):
-    largest = 256**num_bytes - 1
+  is_unknown |= is_empty and not _is_chunk(file, size, layout, content + length)
+  if is_unknown or length > there:
     right = struct.pack(length_format, min(there + layout.counted_bytes, largest))
     return Repairs(((place, right),), size, content, is_too_long=there > largest)
   after = content + length + -(content + length) % layout.alignment
@@ -163,7 +165,7 @@ def _find_id3_end(head: bytes) -> int:
 def _repair_flac(
   file: BinaryIO, first: int, size: int
 ) -> tuple[tuple[int, bytes], ...]:
-  """Writes the end of a FLAC file's last frame into STREAMINFO, if they disagree."""
+  """Writes the end of a FLAC file's last frame into STREAMINFO, if that ends before."""
   head = _read(file, first, 42)
   if head[:4] != b"fLaC" or len(head) < 42:
     return ()
@@ -175,11 +177,13 @@ def _repair_flac(
   at, num_tries = len(tail), FLAC_TRIES
   while num_tries and (at := tail.rfind(b"\xff", 0, at)) >= 0:
     end = _frame_end(tail[at : at + 17], fixed_samples)
-    if end == length:
+    if end and end == length:
       return ()
-    if end and not _crc(tail[at:], 16, 0x8005):
+    if end > length and not _crc(tail[at:], 16, 0x8005):
+      if FLAC_START in _read(file, first + 4, size):
+        return ()  # It is the end of another file, joined to this one.
       return ((first + 18, (packed - length + end).to_bytes(8)),)
-    num_tries -= bool(end)
+    num_tries -= end > 0
   return ()
 
 

@@ -26,7 +26,6 @@ MPEG_RATES_HZ = (44_100, 48_000, 32_000)
 MPEG_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 # Bytes of frames in which a Xing or Info header, and LAME's part of it, has its place.
 XING_PLACES = (13, 21, 36)
-FLAC_START = b"fLaC\0\0\0\x22"  # and the length of STREAMINFO
 OGG_STARTS = 2  # the flag of a stream's first page
 
 
@@ -222,7 +221,7 @@ def _ogg_rate_hz(packet: bytes) -> float:
 def _flac_lengths(data: Any) -> list[float]:
   """Returns the seconds of each stream in a FLAC file, by their headers."""
   lengths_s, at = [], -1
-  while (at := data.find(FLAC_START, at + 1)) >= 0:
+  while (at := data.find(headers.FLAC_START, at + 1)) >= 0:
     packed = int.from_bytes(data[at + 18 : at + 26])
     lengths_s.append((packed & (2**36 - 1)) / max(1, packed >> 44))
   return lengths_s
