@@ -15,7 +15,6 @@ from absl import logging
 from etils import epath
 
 from audiotag_jax.data.sources import stratify
-from audiotag_jax.data.sources.paths import walk_audio
 from audiotag_jax.data.sources.listing import (
   NO_SPLIT,
   RowError,
@@ -23,6 +22,7 @@ from audiotag_jax.data.sources.listing import (
   check_fields,
   read_rows,
 )
+from audiotag_jax.data.sources.paths import walk_audio
 from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 from audiotag_jax.text_files import add_name, normal_name

@@ -2,13 +2,13 @@
 
 from etils import epath
 
-from audiotag_jax.data.sources.paths import LEADS_OUT, Fence
 from audiotag_jax.data.sources.listing import (
   RowError,
   check_any,
   check_fields,
   read_rows,
 )
+from audiotag_jax.data.sources.paths import LEADS_OUT, Fence
 from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 from audiotag_jax.text_files import normal_name

@@ -16,8 +16,8 @@ from etils import epath
 
 from audiotag_jax.audio.files import AudioFile
 from audiotag_jax.data.sources import archives
-from audiotag_jax.data.sources.paths import Names
 from audiotag_jax.data.sources.listing import RowError, check_fields, parse_rows
+from audiotag_jax.data.sources.paths import Names
 from audiotag_jax.data.sources.source import SPLITS, Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 from audiotag_jax.text_files import add_name, normal_name

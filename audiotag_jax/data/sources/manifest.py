@@ -12,7 +12,6 @@ from absl import logging
 from etils import epath
 
 from audiotag_jax.data.sources import stratify
-from audiotag_jax.data.sources.paths import LEADS_OUT, Fence, walk_audio
 from audiotag_jax.data.sources.listing import (
   NO_SPLIT,
   RowError,
@@ -20,6 +19,7 @@ from audiotag_jax.data.sources.listing import (
   check_fields,
   read_rows,
 )
+from audiotag_jax.data.sources.paths import LEADS_OUT, Fence, walk_audio
 from audiotag_jax.data.sources.source import Clip, Rejected, Source
 from audiotag_jax.errors import UserError
 from audiotag_jax.text_files import normal_name
@@ -104,8 +104,8 @@ def read_folders(folder: epath.Path) -> Source:
 
   The `normal_name` of the folder is the class's.
   The top folders are splits if all of them have a name that `read_manifest` accepts as
-  a split. Otherwise splits are drawn, as `read_manifest` draws them. Hidden files and
-  files with an ending of `NOT_AUDIO` are skipped.
+  a split. Otherwise splits are drawn, as `read_manifest` draws them. What
+  `folders.taken` passes by is skipped, and never becomes a class.
 
   Returns:
     The clips, sorted by name, which is the path below the folder.

@@ -1,6 +1,7 @@
 """Paths in a data set's folder: found by name, walked, kept inside of it."""
 
 import collections
+import itertools
 import os
 import posixpath
 import unicodedata
@@ -10,18 +11,12 @@ from typing import NamedTuple
 from etils import epath
 from tqdm import tqdm
 
+from audiotag_jax.audio.folders import taken
 from audiotag_jax.data.sources.listing import PROGRESS
 from audiotag_jax.errors import UserError
 from audiotag_jax.names import encodable
 from audiotag_jax.text_files import stripped
 
-# Endings of files beside recordings; any other file counts as a recording.
-NOT_AUDIO = (
-  ".bib", ".cfg", ".csv", ".db", ".doc", ".docx", ".gif", ".gz", ".htm", ".html",
-  ".ini", ".ipynb", ".jams", ".jpeg", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md",
-  ".npy", ".npz", ".pdf", ".pickle", ".pkl", ".png", ".py", ".rst", ".sh", ".svg",
-  ".tar", ".textgrid", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
-)  # fmt: skip
 LEADS_OUT = "lies outside of the audio folder"
 
 
@@ -119,17 +114,14 @@ class Fence:
 def walk_audio(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
   """Yields each recording's path below a folder, and why it is unusable, or None.
 
-  Hidden files and files with an ending of `NOT_AUDIO` are skipped. The order is the
-  file system's.
+  What `folders.taken` passes by is skipped. The order is the file system's.
 
   Raises:
     UserError: the folder, or one in it, cannot be listed.
   """
   walk = _walk_remote if "://" in str(folder) else _walk_local
   try:
-    for path, reason in tqdm(walk(folder), "listing", unit=" files", **PROGRESS):
-      if posixpath.splitext(path)[1].lower() not in NOT_AUDIO:
-        yield path, reason
+    yield from tqdm(walk(folder), "listing", unit=" files", **PROGRESS)
   except OSError as error:
     place = epath.Path(error.filename or folder)
     reason = error.strerror or "no such folder"
@@ -139,13 +131,13 @@ def walk_audio(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
 
 
 def _walk_remote(folder: epath.Path) -> Iterator[tuple[str, None]]:
-  root = _in_bucket(folder)
-  for parent, _, names in folder.walk():
+  root, wanted = _in_bucket(folder), {""}
+  for parent, subfolders, names in folder.walk():
     below = _in_bucket(parent).removeprefix(root).lstrip("/")
-    for name in names:
-      path = posixpath.join(below, name)
-      if "/." not in f"/{path}":
-        yield path, None
+    if below in wanted:
+      subfolders, names = taken((name.rstrip("/") for name in subfolders), names)
+      wanted.update(posixpath.join(below, name) for name in subfolders)
+      yield from ((posixpath.join(below, name), None) for name in names)
 
 
 def _in_bucket(path: epath.Path) -> str:
@@ -157,20 +149,26 @@ def _walk_local(folder: epath.Path) -> Iterator[tuple[str, str | None]]:
   fence, pending = Fence(folder), [""]
   while pending:
     below = pending.pop()
-    with os.scandir(os.path.join(folder, below)) as entries:
-      for entry in entries:
-        path = f"{below}{entry.name}"
-        if entry.name.startswith("."):
-          continue
-        if (shown := encodable(path)) != path:
-          yield shown, "has a name that is not UTF-8"
-          continue
-        if not entry.is_symlink():
-          if entry.is_dir():
-            pending.append(f"{path}/")
-          else:
-            yield path, None
-        elif entry.is_dir():
-          yield path, "is a link to a folder, which is not followed"
+    with os.scandir(os.path.join(folder, below)) as scan:
+      entries = {entry.name: entry for entry in scan}
+    subfolders = [name for name, entry in entries.items() if _is_folder(entry)]
+    inside = set(subfolders)
+    files = [name for name in entries if name not in inside]
+    for name in itertools.chain(*taken(subfolders, files)):
+      path = f"{below}{name}"
+      if (shown := encodable(path)) != path:
+        yield shown, "has a name that is not UTF-8"
+      elif not entries[name].is_symlink():
+        if name in inside:
+          pending.append(f"{path}/")
         else:
-          yield path, LEADS_OUT if fence.place(path) is None else None
+          yield path, None
+      elif name in inside:
+        yield path, "is a link to a folder, which is not followed"
+      else:
+        yield path, LEADS_OUT if fence.place(path) is None else None
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  # An entry raises an error for a link that leads back to itself.
+  return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()

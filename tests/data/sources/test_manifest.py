@@ -460,10 +460,11 @@ def test_links_and_lone_files_of_a_folder_are_rejected(tmp_path):
     ("Bell/out.wav", tmp_path / "x.wav"),
     ("Bell/far", tmp_path / "far"),
     ("Bell/loop", folder),
+    ("Bell/circle.wav", "circle.wav"),
   ]:
     os.symlink(target, folder / link)
   source = manifest.read_folders(folder)
-  names = ["Bell/a.wav", "Bell/b.wav", "Bell/c.wav", "Bell/in.wav"]
+  names = ["Bell/a.wav", "Bell/b.wav", "Bell/c.wav", "Bell/circle.wav", "Bell/in.wav"]
   assert [clip.fname for clip in source.clips] == names
   linked = "is a link to a folder, which is not followed"
   assert source.rejected == (
@@ -524,3 +525,46 @@ def test_a_folder_is_a_class_in_either_normal_form(tmp_path):
     "café/b.wav",
   ]
   assert source.clips[0].audio == folder / "cafe\u0301/c.wav"
+
+
+def test_what_storage_and_editors_keep_never_becomes_a_class(tmp_path):
+  """The case folders_nas: 12 recordings, among what a NAS, Audacity and Live keep."""
+  folder = epath.Path(tmp_path)
+  write(folder, *(f"{name}/{i}.wav" for name in ("bird", "car") for i in range(6)))
+  write(folder, "bird/0.wav.asd", "bird/p.aup3", "@eaDir/SYNOFILE_THUMB")
+  write(folder, "bird/@eaDir/0.wav/SYNOINDEX_MEDIA_INFO", ".Trash-1000/files/x.wav")
+  write(folder, "Thumbs.db", "car/.hidden/y.wav", "$RECYCLE.BIN/z.wav", "car/._0.wav")
+  source = manifest.read_folders(folder)
+  assert source.classes == ("bird", "car")
+  assert source.rejected == ()
+  counts = collections.Counter(clip.split for clip in source.clips)
+  assert counts == {"train": 10, "val": 1, "eval": 1}
+
+
+def test_leftovers_beside_splits_do_not_hide_them(tmp_path):
+  folder = epath.Path(tmp_path)
+  write(folder, "train/Bell/a.wav", "val/Bell/b.wav", "@eaDir/train/c.wav")
+  source = manifest.read_folders(folder)
+  assert {clip.fname: clip.split for clip in source.clips} == {
+    "train/Bell/a.wav": "train",
+    "val/Bell/b.wav": "val",
+  }
+
+
+def test_names_that_are_not_utf_8_are_rejected_by_name(tmp_path):
+  folder = epath.Path(tmp_path)
+  names = [b"Bell/a.wav", b"Bell/caf\xe9.wav", b"Bell/z.wav", b"caf\xe9/b.wav"]
+  for name in names:
+    path = os.path.join(os.fsencode(folder), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+      file.write(b"audio")
+  write(folder, "Rain/c.wav")
+  source = manifest.read_folders(folder)
+  assert source.classes == ("Bell", "Rain")
+  assert [c.fname for c in source.clips] == ["Bell/a.wav", "Bell/z.wav", "Rain/c.wav"]
+  reason = "has a name that is not UTF-8"
+  assert source.rejected == (
+    Rejected("Bell/caf\\udce9.wav", "no split", reason),
+    Rejected("caf\\udce9", "no split", reason),
+  )

@@ -6,7 +6,14 @@ from audiotag_jax.errors import UserError
 
 
 def test_a_remote_folder_is_walked_as_a_local_one(bucket):
-  for name in ("a.wav", "b/c d.m4a", "b/._c.wav", ".git/x.wav", "b/notes.md"):
+  for name in (
+    "a.wav",
+    "b/c d.m4a",
+    "b/._c.wav",
+    ".git/x.wav",
+    "b/notes.md",
+    "b/@eaDir/c d.m4a/y.wav",
+  ):
     path = bucket / "set" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"audio")
