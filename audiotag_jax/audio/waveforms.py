@@ -152,17 +152,14 @@ def quantize(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     steps <int16>[samples], and scale <float32>[blocks], the size of a step in each
     block: the waveform is their product.
   """
-  num_blocks = -(-len(waveform) // SCALE_SAMPLES)
-  blocks = np.zeros((num_blocks, SCALE_SAMPLES), np.float32)
-  blocks.reshape(-1)[: len(waveform)] = waveform
+  starts = np.arange(0, len(waveform), SCALE_SAMPLES)
   # Up to 32767.5 steps are rounded down; -32768 steps, unlike 32768, are a value.
-  highest = blocks.max(axis=1) * np.float32(1 + 2.0**-16)
-  lowest = np.nextafter(-blocks.min(axis=1), np.float32(0))
+  highest = np.maximum.reduceat(waveform, starts) * np.float32(1 + 2.0**-16)
+  lowest = np.nextafter(-np.minimum.reduceat(waveform, starts), np.float32(0))
   _, exponent = np.frexp(np.maximum(highest, lowest))
   scale = np.ldexp(INT16_SCALE, np.maximum(exponent, LEAST_EXPONENT))
-  blocks /= scale[:, np.newaxis]
-  steps = np.rint(blocks, out=blocks).astype(np.int16)
-  return steps.reshape(-1)[: len(waveform)], scale
+  steps = waveform * np.repeat(1 / scale, SCALE_SAMPLES)[: len(waveform)]
+  return np.rint(steps, out=steps).astype(np.int16), scale
 
 
 def normalize(waveform: np.ndarray, kind: str) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_another_number_of_classes_needs_their_names(tmp_path):
   with pytest.raises(UserError, match="none.txt is not a file or a model directory"):
     panns_from_pytorch.convert_file(path, tmp_path / "out", class_names_file="none.txt")
   assert not (tmp_path / "out").exists()
-  names.write_text("Rain\nWind\nThunder\n")
+  names.write_text("\ufeffRain\n\nWind \nThunder\n\n", "utf-8")
   description = panns_from_pytorch.convert_file(
     path, tmp_path / "out", class_names_file=str(names)
   )
