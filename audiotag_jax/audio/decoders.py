@@ -5,9 +5,10 @@ ffmpeg decodes the rest.
 """
 
 import contextlib
+import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from audiotag_jax.audio import ffmpeg, headers, lengths, libsndfile
 from audiotag_jax.audio.opening import (
   AudioError,
   AudioFile,
+  Slice,
   check_rate,
   one_line,
   opened,
@@ -79,21 +81,33 @@ class _Recording:
     self._start_s, self._end_s = start_s, end_s
 
   def decode(self) -> Decoded:
-    repairs = headers.find_repairs(self._file)
+    size = self._file.seek(0, os.SEEK_END)
+    repairs = headers.find_repairs(Slice(self._file, 0, size))
     if repairs.num_unread > MAX_UNREAD_BYTES:
       self._warn(
         f"the samples end {repairs.num_unread} bytes before the file's end, according "
         "to its header; the rest is not read"
       )
     try:
-      sound = self._stack.enter_context(libsndfile.open_sound(self._file, repairs))
+      sounds = [self._open(0, size)]
+      places = lengths.find_streams(self._file, sounds[0], repairs)
+      if places:
+        sounds = [self._open(*ends) for ends in itertools.pairwise([0, *places, size])]
     except libsndfile.UnknownFormatError as error:
       return self._with_ffmpeg(str(error))
-    check_rate(sound.samplerate)
-    missed = lengths.find_missed(self._file, sound, repairs)
+    for sound in sounds:
+      check_rate(sound.samplerate)
+    missed = lengths.find_missed(self._file, sounds[0], repairs)
     if missed and ffmpeg.find_ffmpeg():
-      return self._with_ffmpeg(f"reads {missed.read_s:.2f} s of {missed.there_s:.2f} s")
-    return self._with_libsndfile(sound, missed.there_s if missed else 0.0)
+      cause = f"reads {missed.read_s:.2f} s of {missed.there_s:.2f} s"
+      return self._with_ffmpeg(cause)
+    return self._with_libsndfile(sounds, missed.there_s if missed else 0.0)
+
+  def _open(self, start: int, end: int) -> soundfile.SoundFile:
+    """Opens a part of the file in libsndfile."""
+    repairs = headers.find_repairs(Slice(self._file, start, end))
+    piece = Slice(self._file, start, start + repairs.end)
+    return self._stack.enter_context(libsndfile.open_sound(piece, repairs))
 
   def _with_ffmpeg(self, cause: str) -> Decoded:
     process = self._start_ffmpeg(cause, self._start_s, self._stack)
@@ -102,59 +116,70 @@ class _Recording:
     blocks = _first(process.blocks(start), stop - start)
     return Decoded(process.rate_hz, process.num_channels, None, blocks)
 
-  def _with_libsndfile(self, sound: soundfile.SoundFile, there_s: float) -> Decoded:
-    start, stop = self._bounds(sound.samplerate)
-    length = sound.frames
+  def _with_libsndfile(
+    self, sounds: Sequence[soundfile.SoundFile], there_s: float
+  ) -> Decoded:
+    rate_hz, num_channels = sounds[0].samplerate, sounds[0].channels
+    start, stop = self._bounds(rate_hz)
+    length = sum(libsndfile.length_at(rate_hz, sound) for sound in sounds)
     if start and start >= length:
       raise AudioError(
-        f"is {length / sound.samplerate:.1f} s long and ends before start_s "
-        f"{self._start_s}"
+        f"is {length / rate_hz:.1f} s long and ends before start_s {self._start_s}"
       )
-    blocks = self._read(sound, start, min(stop, length), there_s)
-    num_samples = min(stop, length) - start
-    known = None if length == libsndfile.UNKNOWN_LENGTH else num_samples
-    return Decoded(sound.samplerate, sound.channels, known, blocks)
+    blocks = self._read(sounds, start, min(stop, length), there_s)
+    is_known = length < libsndfile.UNKNOWN_LENGTH
+    num_samples = min(stop, length) - start if is_known else None
+    return Decoded(rate_hz, num_channels, num_samples, blocks)
 
   def _read(
-    self, sound: soundfile.SoundFile, start: int, stop: int, there_s: float
+    self,
+    sounds: Sequence[soundfile.SoundFile],
+    start: int,
+    stop: int,
+    there_s: float,
   ) -> Iterator[np.ndarray]:
     """Yields libsndfile's samples, and ffmpeg's from where libsndfile cannot go on."""
-    at = start
+    at, rate_hz = start, sounds[0].samplerate
     try:
-      for block in libsndfile.read_blocks(sound, start, stop):
+      for block in libsndfile.read_joined(sounds, start, stop):
         at += len(block)
         yield block
     except soundfile.LibsndfileError as error:
       if not ffmpeg.find_ffmpeg():
         raise
-      yield from self._rest(sound, error, at, stop)
+      yield from self._rest((rate_hz, sounds[0].channels), error, at, stop)
       return
-    read_s = at / sound.samplerate
-    if there_s > read_s + MAX_DIFFERENCE_S and self._end_s > read_s + MAX_DIFFERENCE_S:
+    if min(there_s, self._end_s) > at / rate_hz + MAX_DIFFERENCE_S:
       self._warn(
-        f"libsndfile reads {read_s:.2f} s of {there_s:.2f} s: install ffmpeg, which "
-        "reads all"
+        f"libsndfile reads {at / rate_hz:.2f} s of {there_s:.2f} s: install ffmpeg, "
+        "which reads all"
       )
 
   def _rest(
-    self, sound: soundfile.SoundFile, error: Exception, start: int, stop: int
+    self, sound_format: tuple[int, int], error: Exception, start: int, stop: int
   ) -> Iterator[np.ndarray]:
-    """Yields what ffmpeg reads of a damaged file from a sample on."""
-    at = start
+    """Yields what ffmpeg reads of a damaged file from a sample on.
+
+    Args:
+      sound_format: the rate and the number of channels.
+      error: libsndfile's.
+      start: the first sample that is wanted.
+      stop: the end of what is wanted, or the file's by its header.
+    """
+    at, rate_hz = start, sound_format[0]
     with contextlib.ExitStack() as stack:
       process = self._start_ffmpeg(one_line(error), 0.0, stack)
-      if (process.rate_hz, process.num_channels) != (sound.samplerate, sound.channels):
+      if (process.rate_hz, process.num_channels) != sound_format:
         raise error
       for block in _first(process.blocks(start), stop - start):
         at += len(block)
         yield block
-    if at < min(stop, sound.frames):
-      promised = f"{sound.frames / sound.samplerate:.2f} s"
-      if sound.frames == libsndfile.UNKNOWN_LENGTH:
+    if at < stop:
+      promised = f"{stop / rate_hz:.2f} s"
+      if stop >= libsndfile.UNKNOWN_LENGTH:
         promised = "unknown length"
       self._warn(
-        f"the file is damaged or cut off: {at / sound.samplerate:.2f} s of "
-        f"{promised} were read"
+        f"the file is damaged or cut off: {at / rate_hz:.2f} s of {promised} were read"
       )
 
   def _start_ffmpeg(

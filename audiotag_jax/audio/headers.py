@@ -6,7 +6,9 @@ the length at 0, at the largest number or at an older value.
 
 import os
 import struct
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+from audiotag_jax.audio.opening import Slice
 
 # The most chunks before the samples; a hostile file may have millions.
 MAX_CHUNKS = 1000
@@ -69,7 +71,7 @@ FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", W64_RIFF[:4])
 DS64_LENGTH = 28
 
 
-def find_repairs(file: BinaryIO) -> Repairs:
+def find_repairs(file: Slice) -> Repairs:
   """Finds what is wrong with the length in a file's header."""
   size = file.seek(0, os.SEEK_END)
   head = _read(file, 0, 64)
@@ -95,7 +97,7 @@ def _layout_of(head: bytes) -> Layout | None:
 
 
 def _repair_chunks(
-  file: BinaryIO, size: int, layout: Layout, *, has_ds64: bool
+  file: Slice, size: int, layout: Layout, *, has_ds64: bool
 ) -> Repairs:
   content = _find_samples(file, size, layout)
   if not content:
@@ -121,7 +123,7 @@ def _repair_chunks(
   return Repairs((), end, content, num_unread=num_unread)
 
 
-def _find_samples(file: BinaryIO, size: int, layout: Layout) -> int:
+def _find_samples(file: Slice, size: int, layout: Layout) -> int:
   """Returns the place of the content of the chunk that has the samples; 0 if none."""
   at = layout.first
   for _ in range(MAX_CHUNKS):
@@ -135,7 +137,7 @@ def _find_samples(file: BinaryIO, size: int, layout: Layout) -> int:
   return 0
 
 
-def _is_chunk(file: BinaryIO, size: int, layout: Layout, at: int) -> bool:
+def _is_chunk(file: Slice, size: int, layout: Layout, at: int) -> bool:
   """Returns whether a chunk starts at a place; otherwise there are samples."""
   if at + layout.header_bytes > size:
     return False
@@ -145,7 +147,7 @@ def _is_chunk(file: BinaryIO, size: int, layout: Layout, at: int) -> bool:
   return is_name and 0 <= length <= size - at - layout.header_bytes
 
 
-def _read_chunk(file: BinaryIO, layout: Layout, at: int) -> tuple[bytes, int]:
+def _read_chunk(file: Slice, layout: Layout, at: int) -> tuple[bytes, int]:
   """Reads a chunk's identifier and the length of its content."""
   header = _read(file, at, layout.header_bytes)
   num_bytes = struct.calcsize(layout.length_format)
@@ -162,9 +164,7 @@ def _find_id3_end(head: bytes) -> int:
   )
 
 
-def _repair_flac(
-  file: BinaryIO, first: int, size: int
-) -> tuple[tuple[int, bytes], ...]:
+def _repair_flac(file: Slice, first: int, size: int) -> tuple[tuple[int, bytes], ...]:
   """Writes the end of a FLAC file's last frame into STREAMINFO, if that ends before."""
   head = _read(file, first, 42)
   if head[:4] != b"fLaC" or len(head) < 42:
@@ -180,8 +180,6 @@ def _repair_flac(
     if end and end == length:
       return ()
     if end > length and not _crc(tail[at:], 16, 0x8005):
-      if FLAC_START in _read(file, first + 4, size):
-        return ()  # It is the end of another file, joined to this one.
       return ((first + 18, (packed - length + end).to_bytes(8)),)
     num_tries -= end > 0
   return ()
@@ -226,6 +224,6 @@ def _crc(data: bytes, num_bits: int, polynomial: int) -> int:
   return crc
 
 
-def _read(file: BinaryIO, place: int, num_bytes: int) -> bytes:
+def _read(file: Slice, place: int, num_bytes: int) -> bytes:
   file.seek(place)
-  return file.read(num_bytes)
+  return file.read(num_bytes) or b""

@@ -1,8 +1,7 @@
-"""Recordings in which libsndfile misses samples, found by the frames of their coder."""
+"""Recordings that libsndfile does not read to their end, found by their frames."""
 
 import contextlib
 import io
-import math
 import mmap
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -47,7 +46,7 @@ def find_missed(
   """Counts the frames of a file, and returns None if libsndfile reads all of them.
 
   libsndfile guesses the length of an MPEG file without a Xing header from its first
-  frame, and reads the first of several streams that were joined.
+  frame, and believes a Xing header, which is that of the first of joined files.
   """
   read_s = sound.frames / sound.samplerate
   if repairs.is_too_long:
@@ -57,15 +56,22 @@ def find_missed(
       length = _count_mpeg(data, repairs.start)
     is_short = read_s < length.seconds - length.frame_s
     return Missed(read_s, length.seconds) if is_short or length.is_broken else None
-  if sound.format == "OGG":
-    with _content(file) as data:
-      lengths_s = _ogg_lengths(data)
-    return Missed(read_s, sum(lengths_s)) if len(lengths_s) > 1 else None
-  if sound.format == "FLAC":
-    with _content(file) as data:
-      lengths_s = _flac_lengths(data)
-    return Missed(read_s, sum(lengths_s)) if len(lengths_s) > 1 else None
   return None
+
+
+def find_streams(
+  file: BinaryIO, sound: soundfile.SoundFile, repairs: headers.Repairs
+) -> list[int]:
+  """Returns the places in a file of streams that were joined to the first one.
+
+  libsndfile reads the first one alone.
+  """
+  if sound.format not in ("OGG", "FLAC"):
+    return []
+  with _content(file) as data:
+    if sound.format == "OGG":
+      return _find_ogg_starts(data)
+    return _find_flac_starts(data, repairs.start)
 
 
 @contextlib.contextmanager
@@ -184,44 +190,24 @@ def _padding_s(first: bytes, frame: _Frame) -> float:
   return 0.0
 
 
-def _ogg_lengths(data: Any) -> list[float]:
-  """Returns the seconds of each stream in an Ogg file."""
-  samples: list[int] = []
-  rates_hz: list[float] = []
-  streams: dict[bytes, int] = {}
-  at = 0
-  while data[at : at + 4] == b"OggS":
+def _find_ogg_starts(data: Any) -> list[int]:
+  """Returns the places of pages that start a stream after the pages of another one."""
+  starts, at, is_head = [], 0, True
+  while (at := data.find(b"OggS", at)) >= 0:
     head = data[at : at + 27]
     if len(head) < 27:
       break
+    if head[5] & OGG_STARTS and not is_head:
+      starts.append(at)
+    is_head = bool(head[5] & OGG_STARTS)
     table_end = at + 27 + head[26]
-    page_bytes = sum(data[at + 27 : table_end])
-    serial = head[14:18]
-    if head[5] & OGG_STARTS:
-      rates_hz.append(_ogg_rate_hz(data[table_end : table_end + 29]))
-      samples.append(0)
-      streams[serial] = len(samples) - 1
-    position = int.from_bytes(head[6:14], "little", signed=True)
-    if serial in streams and position > 0:
-      samples[streams[serial]] = position
-    at = table_end + page_bytes
-  return [count / rate_hz for count, rate_hz in zip(samples, rates_hz, strict=True)]
+    at = table_end + sum(data[at + 27 : table_end])
+  return starts
 
 
-def _ogg_rate_hz(packet: bytes) -> float:
-  """Returns the rate at which a stream with this first packet counts samples.
-
-  It is infinite for a stream that is not audio.
-  """
-  if packet.startswith(b"\1vorbis"):
-    return int.from_bytes(packet[12:16], "little") or math.inf
-  return 48_000 if packet.startswith(b"OpusHead") else math.inf
-
-
-def _flac_lengths(data: Any) -> list[float]:
-  """Returns the seconds of each stream in a FLAC file, by their headers."""
-  lengths_s, at = [], -1
-  while (at := data.find(headers.FLAC_START, at + 1)) >= 0:
-    packed = int.from_bytes(data[at + 18 : at + 26])
-    lengths_s.append((packed & (2**36 - 1)) / max(1, packed >> 44))
-  return lengths_s
+def _find_flac_starts(data: Any, start: int) -> list[int]:
+  starts, at = [], start + 1
+  while (at := data.find(headers.FLAC_START, at)) >= 0:
+    starts.append(at)
+    at += 1
+  return starts

@@ -2,14 +2,15 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import soundfile
+import soxr
 
 from audiotag_jax.audio.headers import Repairs
-from audiotag_jax.audio.opening import one_line
+from audiotag_jax.audio.opening import Slice, one_line
 
 # libsndfile's value for a length that the header lacks (SF_COUNT_MAX).
 UNKNOWN_LENGTH = 2**63 - 1
@@ -30,32 +31,29 @@ class _Repaired:
   An exception in its callback would print a traceback, and decoding would continue.
   """
 
-  def __init__(self, file: BinaryIO, repairs: Repairs):
+  def __init__(self, file: Slice, repairs: Repairs):
     self._file = file
-    self._repairs = repairs
-    self._end = repairs.end
+    self._patches = repairs.patches
     self.tell = file.tell
 
   def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
     """Moves to a place, or stays if a file cannot have it, as C's fseek does."""
-    if whence == os.SEEK_END:
-      offset, whence = offset + self._end, os.SEEK_SET
-    with contextlib.suppress(OSError, ValueError, OverflowError):
+    with contextlib.suppress(ValueError):
       return self._file.seek(offset, whence)
     return -1
 
-  def readinto(self, buffer: memoryview) -> int:
+  def readinto(self, buffer: Any) -> int:
     """Reads, with the header as it should be."""
+    view = memoryview(buffer).cast("B")
     start = self._file.tell()
-    view = memoryview(buffer).cast("B")[: max(0, self._end - start)]
-    num_bytes = self._file.readinto(view)  # type: ignore[attr-defined]
-    for place, right in self._repairs.patches:
+    num_bytes = self._file.readinto(view)
+    for place, right in self._patches:
       for i in range(max(place, start), min(place + len(right), start + num_bytes)):
         view[i - start] = right[i - place]
     return num_bytes
 
 
-def open_sound(file: BinaryIO, repairs: Repairs) -> soundfile.SoundFile:
+def open_sound(file: Slice, repairs: Repairs) -> soundfile.SoundFile:
   """Opens a file in libsndfile; raises `UnknownFormatError` if libsndfile refuses."""
   file.seek(0)
   try:
@@ -64,14 +62,59 @@ def open_sound(file: BinaryIO, repairs: Repairs) -> soundfile.SoundFile:
     raise UnknownFormatError(one_line(error.error_string)) from error
 
 
-def read_blocks(
-  sound: soundfile.SoundFile, start: int, stop: int
+def length_at(rate_hz: int, sound: soundfile.SoundFile) -> int:
+  """Returns the samples that a stream has at a rate; `UNKNOWN_LENGTH` if not known."""
+  if sound.frames == UNKNOWN_LENGTH or sound.samplerate == rate_hz:
+    return sound.frames
+  return round(sound.frames * rate_hz / sound.samplerate)
+
+
+def read_joined(
+  sounds: Sequence[soundfile.SoundFile], start: int, stop: int
 ) -> Iterator[np.ndarray]:
-  """Yields the samples <float32>[samples, channels] from `start` to `stop` or the end.
+  """Yields the samples of streams, one after another, as the first one has them.
+
+  Args:
+    sounds: the streams; one of another rate is resampled, and one with other channels
+      has its mean in each.
+    start: the first sample <float32>[samples, channels] that is wanted.
+    stop: the sample before which to stop, perhaps beyond the end.
 
   Raises:
-    LibsndfileError: the file is damaged.
+    LibsndfileError: a stream is damaged.
   """
+  rate_hz, num_channels = sounds[0].samplerate, sounds[0].channels
+  offset = 0
+  for sound in sounds:
+    length = length_at(rate_hz, sound)
+    first, last = max(0, start - offset), min(stop - offset, length)
+    if first < last and (sound.samplerate, sound.channels) == (rate_hz, num_channels):
+      yield from _read(sound, first, last)
+    elif first < last:
+      at = 0
+      for block in _converted(sound, rate_hz, num_channels):
+        yield block[max(0, first - at) : max(0, last - at)]
+        at += len(block)
+    offset += length
+
+
+def _converted(
+  sound: soundfile.SoundFile, rate_hz: int, num_channels: int
+) -> Iterator[np.ndarray]:
+  """Yields a whole stream at another rate and with another number of channels."""
+  blocks = _read(sound, 0, sound.frames)
+  if sound.channels != num_channels:
+    blocks = (np.repeat(x.mean(axis=1, keepdims=True), num_channels, 1) for x in blocks)
+  if sound.samplerate == rate_hz:
+    yield from blocks
+    return
+  stream = soxr.ResampleStream(sound.samplerate, rate_hz, num_channels, quality="HQ")
+  for block in blocks:
+    yield stream.resample_chunk(block)
+  yield stream.resample_chunk(np.zeros((0, num_channels), np.float32), last=True)
+
+
+def _read(sound: soundfile.SoundFile, start: int, stop: int) -> Iterator[np.ndarray]:
   at = max(0, start - round(RUN_UP_S * sound.samplerate))
   # Also to 0: where an Opus stream was cut from a longer one, that skips its first
   # samples, which are not to be heard.

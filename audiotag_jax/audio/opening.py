@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from audiotag_jax.audio import waveforms
 
@@ -63,6 +63,40 @@ def _open(audio: AudioFile) -> Iterator[BinaryIO]:
   # Opened by descriptor, because soundfile assumes that a file x.raw has no header.
   with open(os.open(audio, os.O_RDONLY), "rb") as file:
     yield file
+
+
+class Slice(io.RawIOBase):
+  """A part of an open file as a file of its own, with a place of its own."""
+
+  def __init__(self, file: BinaryIO, start: int, end: int):
+    self._file = file
+    self._start = start
+    self._size = end - start
+    self._at = 0
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def tell(self) -> int:
+    return self._at
+
+  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    """Moves to a place; raises ValueError if it is before the start."""
+    place = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
+    if place < 0:
+      raise ValueError(f"cannot seek to {place}")
+    self._at = place
+    return place
+
+  def readinto(self, buffer: Any) -> int:
+    self._file.seek(self._start + self._at)
+    view = memoryview(buffer).cast("B")[: max(0, self._size - self._at)]
+    num_bytes = self._file.readinto(view)  # type: ignore[attr-defined]
+    self._at += num_bytes
+    return num_bytes
 
 
 @contextlib.contextmanager

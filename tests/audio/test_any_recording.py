@@ -137,18 +137,13 @@ def recordings(draw):
     draw(st.sampled_from(coder.damages)),
     draw(st.sampled_from(coder.rates_hz)),
   )
-  # At times ffmpeg loses the first frame of a FLAC file that follows another one.
-  lost_samples = (
-    coder.frame_samples if "flac" in coder.name and damage == "joined" else 0
-  )
-  click_s = draw(st.floats(EARLIEST_CLICK_S, LATEST_CLICK_S)) + lost_samples / rate_hz
   return Recording(
     coder,
     damage,
     rate_hz,
     draw(st.integers(1, coder.max_channels)),
     draw(st.floats(SHORTEST_S, LONGEST_S)),
-    click_s,
+    draw(st.floats(EARLIEST_CLICK_S, LATEST_CLICK_S)),
     draw(st.floats(0.2, 2.0)),
     draw(st.floats(0.6, 0.95)),
   )
@@ -244,6 +239,11 @@ class Member:
 def check(recording, path, ffmpeg):
   """Checks that all readers agree, and agree with the content and with ffmpeg."""
   coder, damage = recording.coder, recording.damage
+  theirs_s = ffmpeg_s_count(ffmpeg, path)
+  if damage == "cut" and not theirs_s and coder.name.endswith(("ogg", "opus")):
+    with pytest.raises(audio_files.AudioError):  # It ends before its first page does.
+      audio_files.decode(path)
+    return
   channels, rate_hz = audio_files.decode(path)
   length_s, mono = len(channels) / rate_hz, channels.mean(axis=1)
   frame_s = max(coder.frame_samples, 1) / min(rate_hz, recording.rate_hz)
@@ -258,8 +258,9 @@ def check(recording, path, ffmpeg):
   assert abs(len(prepared) - length_s * 16_000) <= 1
 
   late_s = recording.late_s if damage == "late" else 0.0
-  theirs_s = ffmpeg_s_count(ffmpeg, path)
-  if theirs_s:
+  # ffmpeg may lose the first frame of a FLAC file that follows another one.
+  is_worse = damage == "joined" and coder.name == "a.flac"
+  if theirs_s and not is_worse:
     assert abs(length_s - late_s - theirs_s) <= frame_s + 2e-3
   num_parts = 2 if damage == "joined" else 1
   # Each file that was joined has its delay, its padding and perhaps a header's frame.
@@ -267,6 +268,8 @@ def check(recording, path, ffmpeg):
   if damage != "cut":
     assert abs(length_s - late_s - num_parts * recording.length_s) <= slack_s
 
+  if length_s < recording.click_s + 0.05:
+    return  # It was cut off before the click.
   clicks = click_s(mono, rate_hz)
   assert len(clicks) == num_parts
   place_s = recording.click_s + late_s
