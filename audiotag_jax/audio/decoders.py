@@ -89,10 +89,13 @@ class _Recording:
         "to its header; the rest is not read"
       )
     try:
-      sounds = [self._open(0, size)]
+      sounds = [self._open(0, repairs)]
       places = lengths.find_streams(self._file, sounds[0], repairs)
       if places:
-        sounds = [self._open(*ends) for ends in itertools.pairwise([0, *places, size])]
+        sounds = [
+          self._open(start, headers.find_repairs(Slice(self._file, start, end)))
+          for start, end in itertools.pairwise([0, *places, size])
+        ]
     except libsndfile.UnknownFormatError as error:
       return self._with_ffmpeg(str(error))
     for sound in sounds:
@@ -103,9 +106,8 @@ class _Recording:
       return self._with_ffmpeg(cause)
     return self._with_libsndfile(sounds, missed.there_s if missed else 0.0)
 
-  def _open(self, start: int, end: int) -> soundfile.SoundFile:
+  def _open(self, start: int, repairs: headers.Repairs) -> soundfile.SoundFile:
     """Opens a part of the file in libsndfile."""
-    repairs = headers.find_repairs(Slice(self._file, start, end))
     piece = Slice(self._file, start, start + repairs.end)
     return self._stack.enter_context(libsndfile.open_sound(piece, repairs))
 
@@ -199,8 +201,9 @@ class _Recording:
     return start, stop
 
   def _warn(self, message: str) -> None:
-    path = isinstance(self._audio, os.PathLike)
-    logging.warning("%s: %s", self._audio if path else self._audio.name, message)
+    has_path = isinstance(self._audio, os.PathLike)
+    name = self._audio if has_path else self._audio.name
+    logging.warning("%s: %s", name, message)
 
 
 def _first(blocks: Iterator[np.ndarray], num_samples: int) -> Iterator[np.ndarray]:

@@ -21,8 +21,6 @@ MPEG_KBPS = {
   (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 MPEG_RATES_HZ = (44_100, 48_000, 32_000)
-# Tags that follow the frames of an MPEG file.
-MPEG_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 # Bytes of frames in which a Xing or Info header, and LAME's part of it, has its place.
 XING_PLACES = (13, 21, 36)
 OGG_STARTS = 2  # the flag of a stream's first page
