@@ -216,9 +216,11 @@ class Ffmpeg:
         time_ms = cluster_ms + int.from_bytes(content[1:3], signed=True)
         channels = np.frombuffer(content, "<f4", offset=4).astype(np.float32)
         yield _Packet(time_ms / (1000 * FINER), channels.reshape(-1, self.num_channels))
-    if self._process.wait():
+    code = self._process.wait()
+    if code:
       self._messages.seek(0)
-      raise self._error(one_line(self._messages.read().decode(errors="replace")))
+      message = self._messages.read().decode(errors="replace")
+      raise self._error(one_line(message or f"ended with the exit code {code}"))
 
   def _elements(self) -> Iterator[tuple[int, bytes]]:
     """Yields the identifier and the content of each element that has no elements."""

@@ -362,6 +362,17 @@ def test_ffmpeg_is_stopped_when_it_takes_too_long(
     audio_files.decode(folder / "clip.m4a")
 
 
+def test_an_ffmpeg_that_crashes_is_named(folder, path_without_ffmpeg):
+  program = path_without_ffmpeg / "ffmpeg"
+  program.write_text("#!/bin/sh\nexit 11\n")
+  program.chmod(0o755)
+  (folder / "clip.m4a").write_text("no audio")
+  with pytest.raises(
+    audio_files.AudioError, match=r"; ffmpeg: ended with the exit code 11\)$"
+  ):
+    audio_files.decode(folder / "clip.m4a")
+
+
 def test_ffmpeg_fetches_nothing_that_a_file_names(folder, ffmpeg):
   secret = folder / "secret.wav"
   soundfile.write(secret, sine(440, 16_000), 16_000)
