@@ -9,6 +9,7 @@ import unicodedata
 
 # Most characters of a name in a figure, which also needs room for data.
 FIGURE_CHARACTERS = 80
+_BEFORE_ESCAPE = re.compile(r"(\\+)(?=[\ud800-\udfff]|ud[89a-f][0-9a-f]{2})")
 # Spreadsheets compute a cell that begins so. A harmful formula calls a function, or
 # names a program or another file. AudioSet's ids, some with a hyphen first, do not.
 FORMULA = re.compile(r"'*\s*[=+\-@].*[(|!]", re.DOTALL)
@@ -33,6 +34,15 @@ def _printable_character(character: str) -> str:
 def encodable(text: str) -> str:
   """Returns a file's name in UTF-8: bytes of another code are escaped (`\\udcff`)."""
   return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def as_key(text: str) -> str:
+  """Returns a file's name in UTF-8, as `encodable` does, and a key for each name.
+
+  Backslashes before an escape, or before what reads like one, are doubled. So the byte
+  FF and a name that has the six characters `\\udcff` differ.
+  """
+  return encodable(_BEFORE_ESCAPE.sub(r"\1\1", text))
 
 
 def for_figure(text: str) -> str:

@@ -33,7 +33,7 @@ from audiotag_jax.data.sources import archives, audioset, esc50, fsd50k, manifes
 from audiotag_jax.data.sources.archives import ArchiveError
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import comparison, results, runs
-from audiotag_jax.inference import Tagger, tag_output
+from audiotag_jax.inference import Tagger, made_by, tag_output, tag_writer
 from audiotag_jax.models import create, panns_from_pytorch
 from audiotag_jax.panns import entry_names, state_dict_file, tables
 
@@ -221,14 +221,20 @@ def read_run(folder):
 def write_tags(folder):
   for file_format in ("csv", "dcase", "jsonl"):
     path = folder / f"tags.{file_format}"
-    output = tag_output.Output(file_format, str(path), [str(folder)], [folder / "a"])
-    for name in ("a.wav", "=a(b).wav", "é\n.wav"):
-      output.add(tag_output.Tagged(name, 1.0, (("Bell", 0.5),)))
+    found = [Path(name) for name in ("a.wav", "=a(b).wav", "é\n.wav")]
+    origin = made_by.MadeBy(checkpoint="m", model="1", options={"top_k": 5})
+    output = tag_writer.Output(file_format, str(path), [str(folder)], found, origin)
+    output.start()
+    for file in found:
+      output.add(tag_output.Tagged(str(file), 1.0, (("Bell", 0.5),)))
 
 
 def read_tags(folder):
   for path in folder.iterdir():
-    tag_output.read_done(path, path.suffix[1:])
+    if path.name.endswith(made_by.ENDING):
+      made_by.read(path)
+    else:
+      tag_writer.read_rows(path, path.suffix[1:])
 
 
 JSONS = (

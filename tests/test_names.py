@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from audiotag_jax import logs, names
-from audiotag_jax.inference import tag_output
+from audiotag_jax.inference import made_by, tag_output, tag_writer
 from audiotag_jax.inference.events import Event
 from audiotag_jax.inference.tag_output import Tagged
 from audiotag_jax.reporting import figures, page
@@ -34,6 +34,8 @@ HOSTILE = [
   "_hidden",
   "x" * 5_000,
 ]
+# The byte FF, what stands for it in an output, and the same behind backslashes.
+ALIKE = [*("\udcff", "\\udcff", "\\\udcff", "\\\\udcff"), *("\\udcf", "\\\\udcf")]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -78,13 +80,15 @@ def test_each_format_of_tags_holds_the_name_in_one_record(name):
 
 @pytest.mark.parametrize("file_format", ["jsonl", "csv", "dcase"])
 def test_a_second_run_finds_every_name(tmp_path, file_format):
-  output = tag_output.Output(
-    file_format, str(tmp_path / "out"), [str(tmp_path)], [tmp_path / "a.wav"]
-  )
-  files = [names.encodable(name) for name in HOSTILE]
-  for file in files:
-    output.add(Tagged(file, 1.0))
-  assert list(tag_output.read_done(tmp_path / "out", file_format)) == files
+  found = [tmp_path / name.replace("/", "") for name in [*HOSTILE, *ALIKE]]
+  origin = made_by.MadeBy(checkpoint="m", model="1", options={})
+  args = (file_format, str(tmp_path / "out"), [str(tmp_path)], found, origin)
+  output = tag_writer.Output(*args)
+  output.start()
+  for path in found:
+    output.add(Tagged(tag_output.file_name(path), 1.0))
+  assert len(set(output.names.values())) == len(found)
+  assert tag_writer.Output(*args).done == set(output.names)
 
 
 def test_figures_draw_names_as_text():

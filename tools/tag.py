@@ -18,15 +18,16 @@ from audiotag_jax.errors import UserError, exit_on_user_error
 
 SOME_NOT_TAGGED = 3  # the exit code
 # Formats of inference/tag_output.py, which takes long to import.
-FORMATS = ("table", "json", "jsonl", "csv", "audacity", "dcase")
+FORMATS = ("table", "json", "jsonl", "csv", "audacity", "raven", "dcase")
 
 
 def tag_files(args: argparse.Namespace) -> int:
   """Tags the command line's files; returns the number of files not tagged."""
   # Imported here because these take seconds, which a mistyped flag should not cost.
-  from audiotag_jax.inference import Tagger
+  from audiotag_jax.inference import Tagger, made_by
   from audiotag_jax.inference.tag_files import FileTagger, TagOptions, find_files
-  from audiotag_jax.inference.tag_output import Output, file_name
+  from audiotag_jax.inference.tag_output import file_name
+  from audiotag_jax.inference.tag_writer import Output
 
   found = find_files(args.paths)
   if args.plot and len(found) > 1:
@@ -35,17 +36,24 @@ def tag_files(args: argparse.Namespace) -> int:
     from audiotag_jax.inference import timeline
 
     timeline.check_ending(Path(args.plot))
-  output = Output(args.format, args.output, args.paths, found)
-  remaining = [path for path in found if file_name(path) not in output.done]
-  num_failed = sum(not output.done.get(file_name(path), True) for path in found)
-  if len(remaining) < len(found):
-    num_done = len(found) - len(remaining)
-    print(f"{args.output} has {num_done} of {len(found)} files", file=sys.stderr)
-  if not remaining:
-    return num_failed
   fields = [field.name for field in dataclasses.fields(TagOptions)]
   options = TagOptions(**{name: getattr(args, name) for name in fields})
+  origin = made_by.describe(args.checkpoint, options)
+  output = Output(args.format, args.output, args.paths, found, origin)
+  left = [path for path in found if file_name(path) not in output.done]
+  # A file that was given by two paths, and has one name in the output, is tagged once.
+  remaining = list({output.names[file_name(path)]: path for path in left}.values())
+  if output.done or output.num_failed:
+    num_done = len(found) - len(remaining)
+    line = f"{args.output} has {num_done} of {len(found)} files"
+    if output.num_failed:
+      line += f"; {output.num_failed} that failed are tried again"
+    print(line, file=sys.stderr)
+  if not remaining:
+    return 0
   tagger = FileTagger(Tagger.load(args.checkpoint), options)
+  output.start()
+  num_failed = 0
   with tqdm(remaining, desc="tagging", unit="file", disable=None) as bar:
     for path in bar:
       tagged = tagger.tag(path, bar)
@@ -89,13 +97,15 @@ def parse_args() -> argparse.Namespace:
     "--format",
     default="table",
     choices=FORMATS,
-    help="audacity (a label track) and dcase hold events: classes with start and end",
+    help="audacity (a label track), raven (a selection table) and dcase hold events: "
+    "classes with start and end",
   )
   add(
     "--output",
     type=path,
-    help="file, or a folder for audacity's label tracks of several files; jsonl, csv, "
-    "dcase and audacity are written as results come, and a second run resumes them",
+    help="file, or a folder for audacity's and raven's labels of several files; jsonl, "
+    "csv, dcase and folders are written as results come, and a second run of the same "
+    "model and options resumes them",
   )
   add("--top_k", type=int, default=0, help="only the K highest tags of each file")
   add(

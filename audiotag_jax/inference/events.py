@@ -1,5 +1,6 @@
 """Events from scores over time: each class that sounds, from its start to its end."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -37,7 +38,8 @@ def find_events(
   A frame is active from its class's threshold on. A median filter over time then
   drops short bursts and closes short gaps; runs of active frames that remain are
   events, which last from half a hop before their first frame's centre to half a hop
-  after their last one's.
+  after their last one's. Times are counted in frames from the first part's first time,
+  so that they stay on the grid of frames for any length.
 
   Args:
     parts: scores <float32>[frames, classes], in parts that follow each other.
@@ -50,38 +52,39 @@ def find_events(
   Yields:
     Events, as they end.
   """
+  parts = iter(parts)
+  head = next(parts, None)
+  if head is None:
+    return
+  # Centres are on whole frames or halfway between two: counted in half frames.
+  offset = round(2 * float(head.times_s[0]) / frame_hop_s) - 1
   runs = _Runs(len(thresholds))
-  for scores, times_s, active in _smooth(parts, thresholds, median_s, frame_hop_s):
-    for class_index, first_s, last_s, score in runs.add(scores, times_s, active):
-      start_s = max(0.0, first_s - frame_hop_s / 2)
-      end_s = last_s + frame_hop_s / 2
+  scores = (frames.values for frames in itertools.chain([head], parts))
+  for smooth in _smooth(scores, thresholds, int(median_s / frame_hop_s / 2 + 1e-6)):
+    for class_index, first, end, score in runs.add(*smooth):
+      start_s = max(0, 2 * first + offset) * frame_hop_s / 2
+      end_s = (2 * end + offset) * frame_hop_s / 2
       # The tolerance keeps events that only rounding makes too short.
       if end_s - start_s >= min_duration_s - 1e-6:
         yield Event(start_s, end_s, class_index, score)
 
 
 def _smooth(
-  parts: Iterable[Frames],
-  thresholds: np.ndarray,
-  median_s: float,
-  frame_hop_s: float,
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-  """Yields scores, times and, after the median, activity <bool>[frames, classes].
+  parts: Iterable[np.ndarray], thresholds: np.ndarray, half: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields scores and, after a median over 2 `half` + 1 frames, activity <bool>.
 
   The threshold comes before the median, which over an odd number of frames gives the
   same result as after it: the median then is a majority. The first and the last frame
   are repeated beyond the ends. A final frame without activity ends open events.
   """
-  half = int(median_s / frame_hop_s / 2 + 1e-6)
-  held = None  # (scores, times_s, active), with `half` frames already yielded
-  for scores, times_s in parts:
+  held = None  # (scores, active), with `half` frames already yielded
+  for scores in parts:
     active = scores >= thresholds
     if held is None:
-      before = [np.repeat(x[:1], half, axis=0) for x in (scores, times_s, active)]
-      held = tuple(before)
+      held = tuple(np.repeat(x[:1], half, axis=0) for x in (scores, active))
     held = tuple(
-      np.concatenate([x, y])
-      for x, y in zip(held, (scores, times_s, active), strict=True)
+      np.concatenate([x, y]) for x, y in zip(held, (scores, active), strict=True)
     )
     yield _majority(*held, half=half)
     held = tuple(x[max(0, len(x) - 2 * half) :] for x in held)
@@ -91,18 +94,17 @@ def _smooth(
     after = [np.repeat(x[-1:], half, axis=0) for x in held]
     yield _majority(*map(np.concatenate, zip(held, after, strict=True)), half=half)
   end = np.zeros((1, len(thresholds)), bool)
-  yield np.zeros(end.shape, np.float32), np.zeros(1, np.float32), end
+  yield np.zeros(end.shape, np.float32), end
 
 
 def _majority(
-  scores: np.ndarray, times_s: np.ndarray, active: np.ndarray, *, half: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  scores: np.ndarray, active: np.ndarray, *, half: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Drops `half` frames at each end; the others take their neighbours' majority."""
   num_frames = max(0, len(active) - 2 * half)
   counts = np.cumsum(np.pad(active, [(1, 0), (0, 0)]), axis=0, dtype=np.int32)
   counts = counts[2 * half + 1 :] - counts[:num_frames]
-  middle = slice(half, half + num_frames)
-  return scores[middle], times_s[middle], counts > half
+  return scores[half : half + num_frames], counts > half
 
 
 class _Runs:
@@ -110,27 +112,28 @@ class _Runs:
 
   def __init__(self, num_classes: int):
     self._was_active = np.zeros((1, num_classes), bool)
-    self._open: dict[int, tuple[float, float]] = {}  # class: first_s, score
-    self._last_s = 0.0
+    self._open: dict[int, tuple[int, float]] = {}  # class: first frame, score
+    self._num_frames = 0
 
   def add(
-    self, scores: np.ndarray, times_s: np.ndarray, active: np.ndarray
-  ) -> Iterator[tuple[int, float, float, float]]:
-    """Yields class, times of the first and last frame, and score of runs that end."""
+    self, scores: np.ndarray, active: np.ndarray
+  ) -> Iterator[tuple[int, int, int, float]]:
+    """Yields runs that end: class, first frame, the frame behind the last, score."""
+    done = self._num_frames
     before = np.concatenate([self._was_active, active[:-1]])[: len(active)]
     changed = active != before
     for class_index in np.flatnonzero((changed | active).any(axis=0)).tolist():
-      bounds = [0, *np.flatnonzero(changed[:, class_index]), len(active)]
+      bounds = [0, *np.flatnonzero(changed[:, class_index]).tolist(), len(active)]
       for first, end in zip(bounds[:-1], bounds[1:], strict=True):
         if first == end:
           continue
         if active[first, class_index]:
-          start_s, score = self._open.get(class_index, (float(times_s[first]), 0.0))
+          start, score = self._open.get(class_index, (done + first, 0.0))
           score = max(score, float(scores[first:end, class_index].max()))
-          self._open[class_index] = (start_s, score)
+          self._open[class_index] = (start, score)
         elif class_index in self._open:
-          start_s, score = self._open.pop(class_index)
-          last_s = float(times_s[first - 1]) if first else self._last_s
-          yield class_index, start_s, last_s, score
+          start, score = self._open.pop(class_index)
+          yield class_index, start, done + first, score
     if len(active):
-      self._was_active, self._last_s = active[-1:], float(times_s[-1])
+      self._was_active = active[-1:]
+      self._num_frames += len(active)

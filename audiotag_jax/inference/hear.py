@@ -78,7 +78,7 @@ def get_timestamp_embeddings(
   """
   frames = [model.tagger.embed_frames(x, model.sample_rate) for x in _waveforms(audio)]
   embeddings = np.stack([values for values, _ in frames])
-  times_ms = np.stack([1000 * times_s for _, times_s in frames])
+  times_ms = np.stack([np.float32(1000 * times_s) for _, times_s in frames])
   return (
     torch.from_numpy(embeddings).to(audio.device),
     torch.from_numpy(times_ms).to(audio.device),

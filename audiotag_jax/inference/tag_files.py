@@ -108,7 +108,8 @@ class FileTagger:
       return Tagged(name, error=names.encodable(str(error)))
     except MemoryError:
       return Tagged(name, error="cannot be tagged (there is not enough memory)")
-    return Tagged(name, stream.duration_s, tags, events)
+    highest_hz = self._tagger.sample_rate_hz / 2
+    return Tagged(name, stream.duration_s, tags, events, highest_hz=highest_hz)
 
   def _tags(self, blocks: Iterator[np.ndarray]) -> tuple[tuple[str, float], ...]:
     options = self._options

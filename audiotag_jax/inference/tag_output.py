@@ -1,27 +1,29 @@
-"""Tags and events of files as text in each format, and the output of the text."""
+"""Tags and events of files as text, in each format."""
 
 import csv
 import io
 import json
-import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
-from audiotag_jax import files, names
-from audiotag_jax.errors import UserError
+from audiotag_jax import names
 from audiotag_jax.inference.events import Event
 
-FORMATS = ("table", "json", "jsonl", "csv", "audacity", "dcase")
-EVENT_FORMATS = ("audacity", "dcase")
+FORMATS = ("table", "json", "jsonl", "csv", "audacity", "raven", "dcase")
+EVENT_FORMATS = ("audacity", "raven", "dcase")
+# Formats that write a file of their own for each of several recordings: its ending.
+FOLDER_FORMATS = {"audacity": ".txt", "raven": ".Table.1.selections.txt"}
 # Formats whose output a second run continues.
 APPENDED_FORMATS = ("jsonl", "csv", "dcase")
 CSV_FIELDS = ("file", "duration_s", "label", "score", "error")
 # https://dcase.community: tab-separated, in spite of the name.
 DCASE_FIELDS = ("filename", "onset", "offset", "event_label")
+# Raven Pro's names of the columns of a selection table.
+RAVEN_FIELDS = (
+  *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
+  *("Low Freq (Hz)", "High Freq (Hz)", "Annotation"),
+)
 
 
 class Tagged(NamedTuple):
@@ -33,6 +35,7 @@ class Tagged(NamedTuple):
     tags: names and scores, highest first.
     events: names and events, by start.
     error: the reason why the file was not tagged; empty if it was.
+    highest_hz: half of the model's rate.
   """
 
   file: str
@@ -40,11 +43,12 @@ class Tagged(NamedTuple):
   tags: tuple[tuple[str, float], ...] = ()
   events: tuple[tuple[str, Event], ...] = ()
   error: str = ""
+  highest_hz: float = 0.0
 
 
 def file_name(path: Path) -> str:
   """Returns a file's path as the formats have it, and an earlier run's output."""
-  return names.encodable(str(path))
+  return names.as_key(str(path))
 
 
 def as_json(tagged: Tagged) -> dict[str, Any]:
@@ -83,14 +87,14 @@ def as_csv(tagged: Tagged) -> str:
 
 
 def as_dcase(tagged: Tagged) -> str:
-  """Returns one row per event.
+  """Returns one row per event, with as many decimals as the hop needs, 3 to 6.
 
   A file without events has an empty row, as in DESED; a failed file has no row.
   """
   if tagged.error:
     return ""
   rows = [
-    (tagged.file, f"{event.start_s:.3f}", f"{_end_s(event, tagged):.3f}", label)
+    (tagged.file, _trimmed(event.start_s), _trimmed(_end_s(event, tagged)), label)
     for label, event in tagged.events
   ]
   return _csv(rows or [(tagged.file, "", "", "")], "\t")
@@ -104,9 +108,24 @@ def as_audacity(tagged: Tagged) -> str:
   )
 
 
+def as_raven(tagged: Tagged) -> str:
+  """Returns a selection table, as Raven opens it; boxes have the model's whole band."""
+  rows = [
+    f"{number}\tSpectrogram 1\t1\t{event.start_s:.6f}\t{_end_s(event, tagged):.6f}\t"
+    f"0.0\t{tagged.highest_hz:.1f}\t{names.printable(label)}\n"
+    for number, (label, event) in enumerate(tagged.events, start=1)
+  ]
+  return "\t".join(RAVEN_FIELDS) + "\n" + "".join(rows)
+
+
 def _end_s(event: Event, tagged: Tagged) -> float:
   """Returns an event's end; its last frame may reach beyond the recording's end."""
   return min(event.end_s, tagged.duration_s)
+
+
+def _trimmed(seconds: float) -> str:
+  whole, _, decimals = f"{seconds:.6f}".partition(".")
+  return f"{whole}.{decimals.rstrip('0'):0<3}"
 
 
 def _csv(rows: Iterable[Iterable[str]], delimiter: str = ",") -> str:
@@ -120,127 +139,7 @@ AS_TEXT = {
   "jsonl": lambda tagged: json.dumps(as_json(tagged), ensure_ascii=False) + "\n",
   "csv": as_csv,
   "audacity": as_audacity,
+  "raven": as_raven,
   "dcase": as_dcase,
 }
 HEADERS = {"csv": _csv([CSV_FIELDS]), "dcase": _csv([DCASE_FIELDS], "\t")}
-
-
-def read_done(output: Path, file_format: str) -> dict[str, bool]:
-  """Returns the files in an earlier run's output, and whether each was tagged.
-
-  A line that the earlier run did not finish is cut off.
-
-  Raises:
-    UserError: the output is of another format.
-  """
-  # A device, such as /dev/full, may have no end.
-  data = output.read_bytes() if output.is_file() else b""
-  finished = data[: data.rfind(b"\n") + 1]
-  try:
-    done = _parse(finished.decode(), file_format) if data else {}
-  except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
-    raise UserError(
-      f"{output} exists and is not in --format={file_format}: give another --output"
-    ) from error
-  if len(finished) < len(data):
-    os.truncate(output, len(finished))
-  return done
-
-
-def _parse(text: str, file_format: str) -> dict[str, bool]:
-  if file_format == "jsonl":
-    rows = [json.loads(line) for line in text.splitlines()]
-    if not rows:
-      raise ValueError("no finished line")
-    return {row["file"]: "error" not in row for row in rows}
-  fields = CSV_FIELDS if file_format == "csv" else DCASE_FIELDS
-  delimiter = "," if file_format == "csv" else "\t"
-  reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-  if tuple(reader.fieldnames or ()) != fields:
-    raise ValueError("another header")
-  restore = names.from_spreadsheet if file_format == "csv" else str
-  return {restore(row[fields[0]]): not row.get("error") for row in reader}
-
-
-class Output:
-  """Writes results, as they come, to standard output, a file or a folder."""
-
-  def __init__(
-    self, file_format: str, output: str | None, paths: list[str], found: list[Path]
-  ):
-    """Reads what an earlier run has written.
-
-    Args:
-      file_format: a value of `FORMATS`.
-      output: the file or folder to write to; None or "" for standard output.
-      paths: the files and folders that were given.
-      found: the files that will be tagged.
-
-    Raises:
-      UserError: `output` does not fit the format and the files.
-    """
-    self._format, self._path = file_format, Path(output) if output else None
-    several = len(found) > 1 or any(map(os.path.isdir, paths))
-    self._is_folder = self._format == "audacity" and several
-    if self._path and self._path.is_dir() and not self._is_folder:
-      raise UserError(f"--output={self._path} is a folder: give a file")
-    is_whole = self._format not in APPENDED_FORMATS and not self._is_folder
-    if self._path and is_whole and self._path.exists() and not self._path.is_file():
-      # The file that is moved to its place would replace a device, such as /dev/null.
-      raise UserError(f"--output={self._path} is not a file: give a file")
-    if self._is_folder and not self._path:
-      raise UserError(
-        f"--format=audacity of {len(found)} files needs --output=FOLDER, for a label "
-        "track of each file"
-      )
-    self._root = os.path.commonpath([path.absolute().parent for path in found])
-    self._rows: list[dict[str, Any]] = []
-    self._lines: list[str] = []
-    self.done: dict[str, bool] = {}
-    if self._path and self._format in APPENDED_FORMATS:
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      self.done = read_done(self._path, self._format)
-    if self._is_folder:
-      given = map(file_name, found)
-      self.done = {file: True for file in given if self._track(file).exists()}
-    is_new = not (self._path and self._path.exists() and self._path.stat().st_size)
-    if is_new and self._format in HEADERS:
-      self._write(HEADERS[self._format])
-
-  def add(self, tagged: Tagged) -> None:
-    """Writes a file's results, or keeps them for `finish`."""
-    if self._format == "json":
-      self._rows.append(as_json(tagged))
-    elif self._format == "audacity" and self._path:
-      if not tagged.error:
-        files.write_text(self._track(tagged.file), as_audacity(tagged))
-    else:
-      self._write(AS_TEXT[self._format](tagged))
-
-  def finish(self) -> None:
-    """Writes the formats that are written in one piece."""
-    if self._format == "json":
-      text = json.dumps(self._rows, indent=2, ensure_ascii=False) + "\n"
-      self._lines.append(text)
-    text = "".join(self._lines)
-    if self._path and self._lines:
-      files.write_text(self._path, text)
-    elif self._lines:
-      sys.stdout.write(text)
-
-  def _write(self, text: str) -> None:
-    if not self._path:
-      tqdm.write(text, end="")
-    elif self._format in APPENDED_FORMATS:
-      # One write, so that an interrupted run does not leave half of the text.
-      with self._path.open("ab", buffering=0) as file:
-        file.write(text.encode())
-    else:
-      self._lines.append(text)
-
-  def _track(self, file: str) -> Path:
-    """Returns the path of a file's label track."""
-    assert self._path is not None
-    if not self._is_folder:
-      return self._path
-    return self._path / f"{os.path.relpath(file, self._root)}.txt"

@@ -37,7 +37,8 @@ class Frames(NamedTuple):
 
   Attributes:
     values: <float32>[frames, …].
-    times_s: the frames' centres <float32>[frames].
+    times_s: the frames' centres <float64>[frames]: in float32, steps are 4 ms after
+      ten hours.
   """
 
   values: np.ndarray
@@ -123,16 +124,7 @@ class Tagger:
     Raises:
       UserError: the model is missing, or belongs to another version of the code.
     """
-    path = Path(path)
-    is_model = (path / workdir_lib.DESCRIPTION).exists()
-    if not is_model and (path / workdir_lib.CONFIG).exists():
-      if not (path / workdir_lib.MODEL).exists():
-        raise UserError(
-          f"{path} is a run without a model yet: the model is written when the run "
-          "is evaluated, with --mode=evaluate or at the end of training"
-        )
-      path = path / workdir_lib.MODEL
-    return cls(*load_model(path))
+    return cls(*load_model(find_model(Path(path))))
 
   @property
   def sample_rate_hz(self) -> int:
@@ -149,8 +141,10 @@ class Tagger:
   @property
   def frame_hop_s(self) -> float:
     """Time from one frame's centre to the next one's, in `frames`."""
-    hop = self.front_end.hop_samples / self.sample_rate_hz
-    return hop if self.has_frames else FRAME_HOP_S
+    hop_samples = self.front_end.hop_samples
+    if not self.has_frames:
+      hop_samples = self._samples(FRAME_HOP_S)  # half a sample less at an odd rate
+    return hop_samples / self.sample_rate_hz
 
   def tag(self, waveform: np.ndarray, sample_rate_hz: float) -> np.ndarray:
     """Scores a recording.
@@ -293,7 +287,7 @@ class Tagger:
       clip = waveforms.normalize(samples, self.normalize)
       values = outputs(clip, wanted, key)
       frames = done + np.arange(len(values)) + centre
-      yield Frames(values, (frames * frame / self.sample_rate_hz).astype(np.float32))
+      yield Frames(values, frames * frame / self.sample_rate_hz)
       done += len(values)
 
   def _own_frames(self, clip: np.ndarray, wanted: slice, key: str) -> np.ndarray:
@@ -306,6 +300,23 @@ class Tagger:
     centres = frame // 2 + frame * np.arange(num_frames)[wanted]
     starts = np.clip(centres - window // 2, 0, max(0, len(clip) - window))
     return np.stack([self._run(clip[x : x + window])[key] for x in starts])
+
+
+def find_model(path: Path) -> Path:
+  """Returns a model directory, or the one in a run's workdir.
+
+  Raises:
+    UserError: the run has no model yet.
+  """
+  is_model = (path / workdir_lib.DESCRIPTION).exists()
+  if is_model or not (path / workdir_lib.CONFIG).exists():
+    return path
+  if not (path / workdir_lib.MODEL).exists():
+    raise UserError(
+      f"{path} is a run without a model yet: the model is written when the run "
+      "is evaluated, with --mode=evaluate or at the end of training"
+    )
+  return path / workdir_lib.MODEL
 
 
 def _concatenate(parts: Iterable[Frames]) -> Frames:

@@ -237,12 +237,14 @@ def test_a_second_run_goes_on_where_the_first_stopped(
   assert (code, out) == (3, "")
   whole = output.read_bytes()
   assert run(*args)[0] == 3
-  # jsonl and csv list the failed file; dcase cannot, so the file is tried again.
-  assert output.read_bytes() == whole
+  # The failed file was tried again: its row is dropped, and comes last.
+  tried = output.read_bytes()
+  assert sorted(tried.splitlines()) == sorted(whole.splitlines())
+  assert (tried == whole) == (file_format == "dcase")
 
   lines = whole.splitlines(keepends=True)
   first = 1 if file_format == "jsonl" else 4
-  output.write_bytes(b"".join(lines[:first]) + lines[first][:9])
+  output.write_bytes(b"".join(lines[:first]) + "é".encode()[:1])
   tagged = []
   tag_file = FileTagger.tag
 
@@ -252,11 +254,10 @@ def test_a_second_run_goes_on_where_the_first_stopped(
 
   monkeypatch.setattr(FileTagger, "tag", watch)
   assert run(*args)[0] == 3
-  assert "b.wav" not in tagged
-  assert "c, é #1.ogg" in tagged
-  if file_format != "dcase":
-    assert output.read_bytes() == whole
-    assert tagged == ["bad.wav", "c, é #1.ogg", "a.FLAC"]
+  # A table of several rows for a file may have been cut between two of them.
+  again = ["bad.wav", "c, é #1.ogg", "a.FLAC"]
+  assert tagged == (again if file_format == "jsonl" else ["b.wav", *again])
+  assert output.read_bytes() == whole
 
 
 def test_a_run_that_stopped_before_its_first_result_goes_on(run, folder, tmp_path):
@@ -319,11 +320,11 @@ def test_events_for_dcase(run, folder, model):
   # All scores are above the threshold, so an event of each class lasts throughout.
   ends = {(row["filename"], float(row["onset"]), float(row["offset"])) for row in rows}
   lengths = {"b.wav": 0.3, "c, é #1.ogg": 2.0, "more/a.FLAC": 1.0}
-  assert ends == {(str(folder / name), 0.0, length) for name, length in lengths.items()}
+  assert ends == {(Path(name).name, 0.0, length) for name, length in lengths.items()}
   assert len(rows) == 9
   code, out, _ = run(folder / "b.wav", "--format=dcase", "--min_duration_s=0.4")
   assert code == 0
-  assert out.splitlines()[1:] == [f"{folder}/b.wav\t\t\t"]
+  assert out.splitlines()[1:] == ["b.wav\t\t\t"]
 
 
 def test_label_tracks_for_audacity(run, folder, tmp_path, monkeypatch):
@@ -334,7 +335,7 @@ def test_label_tracks_for_audacity(run, folder, tmp_path, monkeypatch):
   ]
   code, _, _ = run(folder, "--format=audacity")
   assert code == (
-    "error: --format=audacity of 4 files needs --output=FOLDER, for a label track of "
+    "error: --format=audacity of 4 files needs --output=FOLDER, for the labels of "
     "each file"
   )
   output = tmp_path / "tracks"
