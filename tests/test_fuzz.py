@@ -33,7 +33,7 @@ from audiotag_jax.data.sources import archives, audioset, esc50, fsd50k, manifes
 from audiotag_jax.data.sources.archives import ArchiveError
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import comparison, results, runs
-from audiotag_jax.inference import Tagger, made_by, tag_output, tag_writer
+from audiotag_jax.inference import Tagger, made_by, tag_output, tag_rows, tag_writer
 from audiotag_jax.models import create, panns_from_pytorch
 from audiotag_jax.panns import entry_names, state_dict_file, tables
 
@@ -234,7 +234,7 @@ def read_tags(folder):
     if path.name.endswith(made_by.ENDING):
       made_by.read(path)
     else:
-      tag_writer.read_rows(path, path.suffix[1:])
+      tag_rows.read_rows(path, path.suffix[1:])
 
 
 JSONS = (

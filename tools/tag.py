@@ -6,6 +6,7 @@ python tools/tag.py dawn.flac --checkpoint=models/cnn14 --top_k=5 --plot=dawn.pn
 
 import argparse
 import dataclasses
+import io
 import math
 import os
 import sys
@@ -45,7 +46,7 @@ def tag_files(args: argparse.Namespace) -> int:
   remaining = list({output.names[file_name(path)]: path for path in left}.values())
   if output.done or output.num_failed:
     num_done = len(found) - len(remaining)
-    line = f"{args.output} has {num_done} of {len(found)} files"
+    line = f"{names.printable(args.output)} has {num_done} of {len(found)} files"
     if output.num_failed:
       line += f"; {output.num_failed} that failed are tried again"
     print(line, file=sys.stderr)
@@ -129,6 +130,10 @@ def parse_args() -> argparse.Namespace:
 @exit_on_user_error
 def main() -> None:
   args = parse_args()
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    # A terminal shows what its encoding has; programs get UTF-8, as in files.
+    encoding = None if args.format == "table" else "utf-8"
+    sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
   use_compilation_cache()
   num_failed = tag_files(args)
   if num_failed:

@@ -96,7 +96,7 @@ def _checksums(weights: Path) -> Any:
 
 
 def read(path: Path) -> MadeBy | None:
-  """Reads a record; None if there is none.
+  """Reads a record; returns None if it is missing.
 
   Raises:
     UserError: it is damaged.

@@ -130,7 +130,14 @@ def _trimmed(seconds: float) -> str:
 
 def _csv(rows: Iterable[Iterable[str]], delimiter: str = ",") -> str:
   text = io.StringIO()
-  csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+  for row in map(tuple, rows):
+    # A reader takes an unquoted \r for the end of a row; not all writers quote it.
+    csv.writer(
+      text,
+      delimiter=delimiter,
+      lineterminator="\n",
+      quoting=csv.QUOTE_ALL if "\r" in "".join(row) else csv.QUOTE_MINIMAL,
+    ).writerow(row)
   return text.getvalue()
 
 

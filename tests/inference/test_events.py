@@ -89,3 +89,26 @@ def test_a_score_goes_over_parts():
 
 def test_nothing_has_no_events():
   assert not list(find_events([], np.array([0.5]), HOP_S))
+
+
+@pytest.mark.parametrize("hop_s", [0.01, 0.0125, 320 / 22_050, 0.5, 5512 / 11_025])
+@pytest.mark.parametrize("centre", [0.0, 0.5])
+def test_times_after_ten_hours_are_on_the_grid(hop_s, centre):
+  """Ten hours of frames without activity, then five frames with two events."""
+  num_frames = round(36_000 / hop_s)
+  silence = np.zeros((num_frames, 1), np.float32)
+  # Times as float32 has them, in steps of 4 ms at this place.
+  times_s = np.float32((np.arange(num_frames + 5) + centre) * hop_s)
+  sound = np.float32([[1], [0], [1], [1], [0]])
+  parts = [
+    Frames(silence, times_s[:num_frames]),
+    Frames(sound, times_s[num_frames:]),
+  ]
+  found = list(find_events(parts, np.array([0.5]), hop_s, min_duration_s=hop_s))
+  first = num_frames + centre - 0.5
+  expected = [(first, first + 1), (first + 2, first + 4)]
+  times = [(event.start_s, event.end_s) for event in found]
+  np.testing.assert_allclose(times, np.array(expected) * hop_s, rtol=0, atol=1e-10)
+  # Neither six decimals nor DCASE's empty, merge or turn round an event.
+  ends = [f"{x:.6f}" for event in times for x in event]
+  assert ends == sorted(set(ends), key=float)
