@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,19 +124,36 @@ def write_whole(path: epath.PathLike, write: Callable[[epath.Path], object]) -> 
   Raises:
     UserError: `path` is a folder or a device, which a file must not replace.
   """
-  path = epath.Path(path)
-  if _is_local(path) and os.path.exists(path) and not os.path.isfile(path):
-    raise UserError(f"{path} is not a file: give a file")
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+  write_together({path: write})
+
+
+def write_together(
+  writers: Mapping[epath.PathLike, Callable[[epath.Path], object]],
+) -> None:
+  """Writes files as `write_whole` does; all are on the disk before one gets its name.
+
+  Args:
+    writers: what writes each file, by its final name, in the order of the moves.
+  """
+  partials = {}
   try:
-    write(partial)
-    sync(partial)
-    partial.replace(path)
+    for name, write in writers.items():
+      path = epath.Path(name)
+      if _is_local(path) and os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is not a file: give a file")
+      path.parent.mkdir(parents=True, exist_ok=True)
+      partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+      partials[path] = partial
+      write(partial)
+      sync(partial)
+    for path, partial in partials.items():
+      partial.replace(path)
   except BaseException:
-    partial.unlink(missing_ok=True)
+    for partial in partials.values():
+      partial.unlink(missing_ok=True)
     raise
-  sync(path.parent)
+  for folder in {path.parent for path in partials}:
+    sync(folder)
 
 
 def sync(path: epath.PathLike) -> None:
@@ -160,7 +177,12 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 def write_json(path: epath.PathLike, value: Any, *, ensure_ascii: bool = True) -> None:
   """Writes a value as JSON, as `write_whole` does; see `json.dumps`."""
-  write_text(path, json.dumps(value, indent=2, ensure_ascii=ensure_ascii) + "\n")
+  write_text(path, json_text(value, ensure_ascii=ensure_ascii))
+
+
+def json_text(value: Any, *, ensure_ascii: bool = True) -> str:
+  """Returns the text of a JSON file; see `json.dumps`."""
+  return json.dumps(value, indent=2, ensure_ascii=ensure_ascii) + "\n"
 
 
 def check_output(path: Path, overwrite: bool) -> None:

@@ -209,7 +209,7 @@ def write_run(folder):
 def read_run(folder):
   run = runs.load_run(folder / "run")
   run.read_json("config.json")
-  run.read_json("results/cost.json")
+  run.read_cost()
   comparison.robustness([run])
   comparison.clips_differ([run], "eval")
   assert run.config is not None

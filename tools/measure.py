@@ -3,7 +3,8 @@
 python tools/measure.py runs/crnn_fsd50k runs/cnn14_fsd50k
 
 Writes results/robustness.json and results/cost.json of each run, with the same weights
-and the same split as its results/performance.json.
+and the same split as its results/performance.json. The folder of another evaluation,
+such as runs/crnn_fsd50k/results/val-last, may stand in place of a run.
 """
 
 import argparse
@@ -19,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     type=command_line.path,
     nargs="+",
     metavar="WORKDIR",
-    help="folder of a run",
+    help="folder of a run, or of an evaluation",
   )
   return parser.parse_args()
 

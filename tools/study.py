@@ -88,7 +88,7 @@ def study_steps(runs: list[PlannedRun], output: Path) -> list[Step]:
 def train_step(run: PlannedRun) -> Step:
   command = ["-m", "audiotag_jax.main", f"--config={run.recipe}"]
   command += [f"--workdir={run.workdir}", *run.overrides]
-  return Step(command, run.workdir / workdir_lib.PREDICTIONS)
+  return Step(command, workdir_lib.own_evaluation(run.workdir).files[-1])
 
 
 def tool_step(tool: str, *args: str, done: Path | None = None) -> Step:

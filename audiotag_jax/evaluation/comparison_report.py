@@ -30,9 +30,7 @@ def write_report(workdirs: Sequence[Path], output: Path) -> None:
     UserError: the runs cannot be compared; nothing is written.
   """
   runs = load_runs(workdirs)
-  if any(
-    output.resolve() == (run.workdir / workdir_lib.RESULTS).resolve() for run in runs
-  ):
+  if (output / workdir_lib.PREDICTIONS).exists():
     raise UserError(
       f"--output={output} holds the results of a run, which would be overwritten: give "
       "another folder"

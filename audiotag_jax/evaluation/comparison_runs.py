@@ -164,7 +164,7 @@ def cost_section(styles: figures.Styles, scored: Sequence[Scored]) -> Section:
     "Multiply-adds of the model for one clip of the given length, and clips tagged per "
     "second on the given device."
   )
-  costs = {one.run.name: one.run.read_json(workdir_lib.COST) for one in scored}
+  costs = {one.run.name: one.run.read_cost() for one in scored}
   if not any(costs.values()):
     how = f"No run has a results/cost.json: {MEASURE}"
     return Section("Cost", caption, [how])

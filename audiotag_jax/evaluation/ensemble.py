@@ -38,7 +38,7 @@ def write_ensemble(
     raise UserError(f"{output} is a run, not an ensemble: give another --output")
   dataset = runs[0].workdir / workdir_lib.DATASET
   entry = results.write_results(
-    output,
+    output / workdir_lib.RESULTS,
     results.mean_scores([run.predictions for run in runs]),
     _mean_of_val(runs),
     run_name=output.resolve().name,

@@ -17,8 +17,11 @@ from audiotag_jax.evaluation.eval_step import eval_step
 from audiotag_jax.evaluation.runs import FinishedRun, load_run
 
 
-def measure_run(workdir: Path) -> Iterator[tuple[Path, bool]]:
+def measure_run(path: Path) -> Iterator[tuple[Path, bool]]:
   """Measures a run, unless it was measured after its last evaluation.
+
+  Args:
+    path: the run's workdir, or the folder of another evaluation in its results/.
 
   Yields:
     Each file, once it is up to date, and whether it is new.
@@ -26,33 +29,35 @@ def measure_run(workdir: Path) -> Iterator[tuple[Path, bool]]:
   Raises:
     UserError: the run is not finished, or no longer fits this data or code.
   """
-  check_finished(workdir)
-  evaluated_s = (workdir / workdir_lib.FINISHED[-1]).stat().st_mtime
+  place = workdir_lib.find_evaluation(path)
+  check_finished(place)
+  evaluated_s = place.files[-1].stat().st_mtime
   outdated = {}
   for file, measure in (
     (workdir_lib.COST, measure_cost),
     (workdir_lib.ROBUSTNESS, measure_robustness),
   ):
-    path = workdir / file
-    if path.exists() and path.stat().st_mtime >= evaluated_s:
-      yield path, False
+    measured = place.results / file
+    if measured.exists() and measured.stat().st_mtime >= evaluated_s:
+      yield measured, False
     else:
-      outdated[path] = measure
+      outdated[measured] = measure
   if not outdated:
     return
-  run = load_run(workdir)
-  for path, measure in outdated.items():
-    files.write_json(path, measure(run))
-    yield path, True
+  run = load_run(path)
+  for measured, measure in outdated.items():
+    files.write_json(measured, measure(run))
+    yield measured, True
 
 
-def check_finished(workdir: Path) -> None:
-  """Raises `UserError` if a workdir lacks a file that a finished run has."""
-  for file in workdir_lib.FINISHED:
-    if not (workdir / file).exists():
+def check_finished(place: workdir_lib.Evaluation) -> None:
+  """Raises `UserError` if a file is missing that a finished run has."""
+  for file in place.files:
+    if not file.exists():
       raise UserError(
-        f"{workdir} is not a finished run, because it has no {file}: train it to the "
-        "end, or evaluate it with --mode=evaluate"
+        f"{place.workdir} is not a finished run, because it has no "
+        f"{file.relative_to(place.workdir)}: train it to the end, or evaluate it with "
+        "--mode=evaluate"
       )
 
 

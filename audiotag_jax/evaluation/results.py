@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ TUNED_METRICS = (
   "recall_macro",
   "f1_macro",
 )
+# Keys of config.evaluation that the results depend on.
+SETTINGS = ("split", "checkpoint", "crop", "hop_s", "threshold")
 # Arrays in predictions.npz.
 STORED = ("fname", "scores", "labels", "classes", "duration_s")
 # Largest array that is read: the scores of 2 million clips of 200 classes.
@@ -115,7 +118,7 @@ def tuned_metrics(predictions: Predictions, val: Predictions) -> dict[str, Any]:
 
 
 def write_results(
-  workdir: Path,
+  folder: Path,
   predictions: Predictions,
   val: Predictions | None,
   *,
@@ -125,16 +128,17 @@ def write_results(
 ) -> dict[str, Any]:
   """Writes performance.json, per_class.csv, predictions.npz and val_predictions.npz.
 
+  None of them gets its name before all are written; other files of the folder stay.
   A number that is not finite (a mean over no class, d' of a perfect AUC) is null in the
   JSON.
 
   Args:
-    workdir: the folder of the run, or one like it.
+    folder: the folder of the evaluation.
     predictions: the scored split.
     val: the scores of val, to tune thresholds on; None if val is the scored split.
     run_name: the key in performance.json.
     threshold: the score from which a class counts as present.
-    facts: `model`, `split`, `checkpoint`, `step` and `params` of the run.
+    facts: `model`, `step` and `params` of the run, and `SETTINGS` of the evaluation.
 
   Returns:
     The run's entry in performance.json.
@@ -151,6 +155,10 @@ def write_results(
   if val is not None:
     entry |= tuned_metrics(predictions, val)
 
+  def write_performance(path: Path) -> None:
+    text = files.json_text({run_name: _finite(entry)})
+    path.write_text(text, encoding="utf-8")
+
   def write_per_class(path: Path) -> None:
     labels = [for_spreadsheet(str(name)) for name in predictions.classes]
     columns = {"label": labels, **classes}
@@ -160,14 +168,20 @@ def write_results(
       for row in zip(*(columns[name] for name in PER_CLASS_COLUMNS), strict=True):
         writer.writerow([*row, threshold])
 
-  val_path = workdir / workdir_lib.VAL_PREDICTIONS
-  val_path.unlink(missing_ok=True)
+  writers = {
+    folder / workdir_lib.PERFORMANCE: write_performance,
+    folder / workdir_lib.PER_CLASS: write_per_class,
+  }
+  val_path = folder / workdir_lib.VAL_PREDICTIONS
   if val is not None:
-    _write_predictions(val_path, val)
-  files.write_json(workdir / workdir_lib.PERFORMANCE, {run_name: _finite(entry)})
-  files.write_whole(workdir / workdir_lib.PER_CLASS, write_per_class)
-  # Written last: where this file exists, the others exist too.
-  _write_predictions(workdir / workdir_lib.PREDICTIONS, predictions)
+    writers[val_path] = partial(_write_predictions, predictions=val)
+  # The last: where this file exists, the others exist too.
+  writers[folder / workdir_lib.PREDICTIONS] = partial(
+    _write_predictions, predictions=predictions
+  )
+  files.write_together(writers)
+  if val is None:
+    val_path.unlink(missing_ok=True)
   return entry
 
 
@@ -180,12 +194,8 @@ def _finite(value: Any) -> Any:
 
 def _write_predictions(path: Path, predictions: Predictions) -> None:
   arrays = {name: getattr(predictions, name) for name in STORED}
-
-  def write(partial: Path) -> None:
-    with partial.open("wb") as file:
-      np.savez_compressed(file, **arrays)
-
-  files.write_whole(path, write)
+  with path.open("wb") as file:
+    np.savez_compressed(file, **arrays)
 
 
 def load_predictions(path: Path) -> Predictions:

@@ -16,7 +16,7 @@ from audiotag_jax import config_checks, json_files, parallel
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import learning_curves, thresholds
-from audiotag_jax.evaluation.results import Predictions, load_predictions
+from audiotag_jax.evaluation.results import SETTINGS, Predictions, load_predictions
 from audiotag_jax.models.create import create_model, load_model
 
 FIXED_THRESHOLD = 0.5
@@ -27,7 +27,6 @@ RESTORE = "restore it from a copy, or train the run again"
 _COUNT = json_files.whole(0, 2**63 - 1)
 _LENGTH = json_files.number(0, math.inf)
 _MEAN = json_files.optional(json_files.number(0, 1))  # null: a mean over no class
-# The files of a run: the kinds of the fields that are read, and how to mend a file.
 ENTRY = json_files.record(
   model=json_files.TEXT,
   split=json_files.choice(*config_checks.CHOICES["evaluation.split"]),
@@ -35,43 +34,51 @@ ENTRY = json_files.record(
   step=_COUNT,
   params=_COUNT,
   threshold=json_files.number(0, 1),
+  # Older results lack these.
+  crop=json_files.optional(json_files.TEXT),
+  hop_s=json_files.optional(_LENGTH),
 )
 CONDITION = json_files.record(mAP=_MEAN)
+COST = {
+  "device": json_files.TEXT,
+  "multiply_adds_per_clip": _COUNT,
+  "clips_per_second": _LENGTH,
+  "clip_s": _LENGTH,
+}
+# Files of the workdir: the kinds of the fields that are read.
 FILES = {
-  workdir_lib.CONFIG: ({"init_from": json_files.optional(json_files.TEXT)}, RESTORE),
-  workdir_lib.DATASET: (
-    {"splits": json_files.object_of(json_files.record(sha256=json_files.TEXT))},
-    RESTORE,
-  ),
-  workdir_lib.COST: (
-    {
-      "device": json_files.TEXT,
-      "multiply_adds_per_clip": _COUNT,
-      "clips_per_second": _LENGTH,
-      "clip_s": _LENGTH,
-    },
-    MEASURE_AGAIN,
-  ),
+  workdir_lib.CONFIG: {"init_from": json_files.optional(json_files.TEXT)},
+  workdir_lib.DATASET: {
+    "splits": json_files.object_of(json_files.record(sha256=json_files.TEXT))
+  },
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-  """A finished run.
+  """A finished run, by one of its evaluations.
 
   Attributes:
-    name: the last part of its workdir.
-    workdir: its folder.
-    entry: its entry in results/performance.json.
+    place: where the run and the evaluation are stored.
+    entry: its entry in performance.json.
     predictions: the predictions of the evaluated split.
     val: the predictions of val; None if val is the evaluated split.
   """
 
-  name: str
-  workdir: Path
+  place: workdir_lib.Evaluation
   entry: dict[str, Any]
   predictions: Predictions
   val: Predictions | None
+
+  @property
+  def name(self) -> str:
+    """The name in a comparison."""
+    return self.place.name
+
+  @property
+  def workdir(self) -> Path:
+    """The run's folder."""
+    return self.place.workdir
 
   @functools.cached_property
   def thresholds(self) -> dict[str, Any]:
@@ -92,7 +99,7 @@ class FinishedRun:
 
   @functools.cached_property
   def config(self) -> ml_collections.ConfigDict:
-    """The run's config, with the split and the threshold of its results.
+    """The run's config, with the settings of the evaluation.
 
     Raises:
       UserError: the config is damaged, or has keys that this version of the code lacks.
@@ -111,8 +118,8 @@ class FinishedRun:
       raise UserError(
         f"{path} does not fit this version of the code: {reason}"
       ) from error
-    config.evaluation.split = self.entry["split"]
-    config.evaluation.threshold = self.entry["threshold"]
+    settings = {key: self.entry.get(key) for key in SETTINGS}
+    config.evaluation.update({k: v for k, v in settings.items() if v is not None})
     return config
 
   @functools.cached_property
@@ -120,10 +127,10 @@ class FinishedRun:
     """The run's model, and the `params` and `batch_stats` that were evaluated.
 
     Raises:
-      UserError: the config does not fit, or the workdir's model is not the one that
-        was evaluated.
+      UserError: the config does not fit, or the stored model is not the one that was
+        evaluated.
     """
-    directory = self.workdir / workdir_lib.MODEL
+    directory = self.place.model
     description, variables = load_model(directory)
     for key in ("step", "checkpoint"):
       saved, evaluated = description.source.get(key), self.entry.get(key)
@@ -142,12 +149,15 @@ class FinishedRun:
     Raises:
       UserError: the file is damaged.
     """
-    path, (kinds, remedy) = self.workdir / name, FILES[name]
-    if not path.exists():
-      return {}
-    value = json_files.read(path, remedy)
-    json_files.check(value, kinds, path, remedy)
-    return value
+    return _read_if_there(self.workdir / name, FILES[name], RESTORE)
+
+  def read_cost(self) -> dict[str, Any]:
+    """Reads what `cost.measure` found; empty if the file is missing.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    return _read_if_there(self.place.results / workdir_lib.COST, COST, MEASURE_AGAIN)
 
   def read_robustness(self) -> dict[str, dict[str, Any]]:
     """Reads the metrics under each condition; empty if the file is missing.
@@ -155,7 +165,7 @@ class FinishedRun:
     Raises:
       UserError: the file is damaged.
     """
-    path = self.workdir / workdir_lib.ROBUSTNESS
+    path = self.place.results / workdir_lib.ROBUSTNESS
     if not path.exists():
       return {}
     value = json_files.read(path, MEASURE_AGAIN)
@@ -170,14 +180,24 @@ class FinishedRun:
     return learning_curves.read_scalars(self.workdir)
 
 
+def _read_if_there(
+  path: Path, kinds: dict[str, json_files.Kind], remedy: str
+) -> dict[str, Any]:
+  if not path.exists():
+    return {}
+  value = json_files.read(path, remedy)
+  json_files.check(value, kinds, path, remedy)
+  return value
+
+
 def load_runs(workdirs: Sequence[Path]) -> list[FinishedRun]:
-  """Loads the runs to compare.
+  """Loads the runs to compare; see `load_run`.
 
   Raises:
     UserError: a run is missing or not evaluated, two have the same name, or they were
       not scored on the same clips.
   """
-  names = [workdir.resolve().name for workdir in workdirs]
+  names = [workdir_lib.find_evaluation(workdir).name for workdir in workdirs]
   for i, name in enumerate(names):
     if name in names[:i]:
       raise UserError(
@@ -190,25 +210,34 @@ def load_runs(workdirs: Sequence[Path]) -> list[FinishedRun]:
   return runs
 
 
-def load_run(workdir: Path) -> FinishedRun:
-  """Loads a run; raises `UserError` if its results are missing or damaged."""
+def load_run(path: Path) -> FinishedRun:
+  """Loads a run by its own evaluation, or by another one.
+
+  Args:
+    path: the run's workdir, or the folder of another evaluation in its results/.
+
+  Raises:
+    UserError: results are missing or damaged.
+  """
+  place = workdir_lib.find_evaluation(path)
+  results = place.results
   for file in (workdir_lib.PERFORMANCE, workdir_lib.PREDICTIONS):
-    if not (workdir / file).exists():
+    if not (results / file).exists():
       raise UserError(
-        f"{workdir} has no {file}: evaluate it first, with {EVALUATE}{workdir}"
+        f"{place.workdir} has no {(results / file).relative_to(place.workdir)}: "
+        f"evaluate it first, with {EVALUATE}{place.workdir}"
       )
-  path = workdir / workdir_lib.PERFORMANCE
+  path = results / workdir_lib.PERFORMANCE
   entries = json_files.read(path, AGAIN)
   if len(entries) != 1:
     raise UserError(f"{path} has {len(entries)} runs, not one: {AGAIN}")
   json_files.check(entries, dict.fromkeys(entries, ENTRY), path, AGAIN)
   (entry,) = entries.values()
-  val_path = workdir / workdir_lib.VAL_PREDICTIONS
+  val_path = results / workdir_lib.VAL_PREDICTIONS
   return FinishedRun(
-    name=workdir.resolve().name,
-    workdir=workdir,
+    place=place,
     entry=entry,
-    predictions=load_predictions(workdir / workdir_lib.PREDICTIONS),
+    predictions=load_predictions(results / workdir_lib.PREDICTIONS),
     val=load_predictions(val_path) if val_path.exists() else None,
   )
 
@@ -220,7 +249,7 @@ def check_comparable(first: FinishedRun, other: FinishedRun) -> None:
     raise UserError(
       f"{first.workdir} and {other.workdir} cannot be compared: {difference}. Evaluate "
       f"both on the same split of the same data, with {EVALUATE}{other.workdir} "
-      "--config.evaluation.split=…"
+      "--config.evaluation.split=…, and give the folders of results that it names"
     )
 
 

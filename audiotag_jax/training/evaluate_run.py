@@ -1,4 +1,7 @@
-"""Evaluation of a run: its results, and its model directory."""
+"""Evaluation of a run: its results, and its model directory.
+
+The run's own evaluation is the one of its config.json. Others are stored beside it.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,17 +14,37 @@ from audiotag_jax import model_directory, parallel
 from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import results, thresholds
-from audiotag_jax.evaluation.results import Predictions
+from audiotag_jax.evaluation.results import SETTINGS, Predictions
 from audiotag_jax.models.create import model_fields
 from audiotag_jax.training.run import Run, init_state, owned_run
 
 
 def evaluate_only(config: ml_collections.ConfigDict, workdir: str) -> str:
-  """Evaluates a checkpoint of a run; see `train.train_and_evaluate`."""
+  """Evaluates a checkpoint of a run; see `train.train_and_evaluate`.
+
+  Raises:
+    UserError: the workdir has no run, or see `train.train_and_evaluate`.
+  """
   if not (Path(workdir) / workdir_lib.CONFIG).exists():
     raise UserError(f"{workdir} has no {workdir_lib.CONFIG}: give the workdir of a run")
-  with owned_run(config, Path(workdir)) as run:
+  with owned_run(config, Path(workdir), trains=False) as run:
     return evaluate_checkpoint(run)
+
+
+def place_of(run: Run) -> workdir_lib.Evaluation:
+  """Returns where the evaluation that the config asks for is stored.
+
+  Results of other settings than the run's own have a folder of their own, named after
+  the split, the checkpoint and the other settings that differ.
+  """
+  evaluation = run.config.evaluation
+  changed = [key for key in SETTINGS if evaluation[key] != run.own_evaluation[key]]
+  if not changed:
+    return workdir_lib.own_evaluation(run.workdir)
+  named = ("split", "checkpoint")
+  others = [f"{key}={evaluation[key]}" for key in changed if key not in named]
+  name = "-".join([*(evaluation[key] for key in named), *others])
+  return workdir_lib.other_evaluation(run.workdir, name)
 
 
 def evaluate_checkpoint(run: Run) -> str:
@@ -40,23 +63,23 @@ def evaluate_checkpoint(run: Run) -> str:
   val = predictions if is_val else predict("val")
   if not parallel.is_main_process():
     return ""
+  place = place_of(run)
   if evaluation.checkpoint != "ensemble":
-    save_model(run, members[0], step, val)
+    save_model(run, place.model, members[0], step, val)
   entry = results.write_results(
-    run.workdir,
+    place.results,
     predictions,
     None if is_val else val,
     run_name=run.workdir.name,
     threshold=evaluation.threshold,
     facts={
       "model": config.model.name,
-      "split": evaluation.split,
-      "checkpoint": evaluation.checkpoint,
+      **{key: evaluation[key] for key in SETTINGS},
       "step": step,
       "params": sum(x.size for x in jax.tree.leaves(members[0]["params"])),
     },
   )
-  return describe_results(run, predictions, entry)
+  return describe_results(run, place, predictions, entry)
 
 
 def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
@@ -75,7 +98,12 @@ def evaluated_variables(run: Run) -> tuple[int, list[dict[str, Any]]]:
   return found[-1], members
 
 
-def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) -> str:
+def describe_results(
+  run: Run,
+  place: workdir_lib.Evaluation,
+  predictions: Predictions,
+  entry: dict[str, Any],
+) -> str:
   """Describes the results: a table with the chance level, and the files' paths."""
   evaluation = run.config.evaluation
   rows = {f"{run.workdir.name}, at {evaluation.threshold}": entry}
@@ -88,10 +116,11 @@ def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) 
   prior = results.label_prior(predictions, run.splits["train"].labels)
   rows["label prior (chance)"] = prior.metrics(evaluation.threshold)[0]
   num_empty = int((~predictions.labels.any(axis=0)).sum())
-  model = str(run.workdir / workdir_lib.MODEL)
+  model, own = str(place.model), workdir_lib.own_evaluation(run.workdir)
   if evaluation.checkpoint == "ensemble":
     model = "not written, because an ensemble has several"
   left_out = f"{num_empty} classes without a positive are left out of the means\n"
+  kept = f"The run's own results and model stay: {own.results}, {own.model}\n"
   return (
     f"\n{evaluation.split} split, {len(predictions.fname)} clips, "
     f"{evaluation.checkpoint} checkpoint (step {entry['step']})\n"
@@ -99,14 +128,15 @@ def describe_results(run: Run, predictions: Predictions, entry: dict[str, Any]) 
     f"{left_out if num_empty else ''}"
     f"Results: {run.workdir / workdir_lib.RESULTS}\n"
     f"Model:   {model}\n"
+    f"{kept if place != own else ''}"
     f"Curves:  tensorboard --logdir={run.workdir}"
   )
 
 
 def save_model(
-  run: Run, variables: dict[str, Any], step: int, val: Predictions
+  run: Run, directory: Path, variables: dict[str, Any], step: int, val: Predictions
 ) -> None:
-  """Writes a model directory to the workdir's model/.
+  """Writes a model directory.
 
   Its thresholds are tuned on `val`, the model's scores of val.
   """
@@ -126,6 +156,4 @@ def save_model(
     },
     normalize=run.config.data.normalize,
   )
-  model_directory.save_model(
-    run.workdir / workdir_lib.MODEL, description, variables, overwrite=True
-  )
+  model_directory.save_model(directory, description, variables, overwrite=True)

@@ -19,6 +19,7 @@ from clu import parameter_overview
 from audiotag_jax import (
   checkpoint,
   files,
+  json_files,
   model_directory,
   parallel,
   recipes,
@@ -29,7 +30,7 @@ from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.data.dataset import load_splits
 from audiotag_jax.evaluation import evaluate
 from audiotag_jax.evaluation.eval_step import eval_step
-from audiotag_jax.evaluation.results import Predictions
+from audiotag_jax.evaluation.results import SETTINGS, Predictions
 from audiotag_jax.models.create import create_model
 from audiotag_jax.training import finetune, optim, steps, tensorboard
 
@@ -48,6 +49,7 @@ class Run:
     checkpoints: the run's checkpoints.
     eval_step: `eval_step.eval_step`, pmapped.
     is_new: whether the workdir held no run before.
+    own_evaluation: the `evaluation` of the config whose results are the run's own.
   """
 
   config: ml_collections.ConfigDict
@@ -59,6 +61,7 @@ class Run:
   checkpoints: checkpoint.RunCheckpoints
   eval_step: Callable
   is_new: bool
+  own_evaluation: dict[str, Any]
 
   def predict(self, variables: dict[str, Any], split: str) -> Predictions:
     """Scores a split with replicated `params` and `batch_stats`."""
@@ -66,8 +69,15 @@ class Run:
 
 
 @contextlib.contextmanager
-def owned_run(config: ml_collections.ConfigDict, workdir: Path) -> Iterator[Run]:
+def owned_run(
+  config: ml_collections.ConfigDict, workdir: Path, *, trains: bool
+) -> Iterator[Run]:
   """Opens or creates the run of a workdir, and keeps other processes out of it.
+
+  Args:
+    config: the config, validated.
+    workdir: the run's folder.
+    trains: see `open_run`.
 
   Raises:
     UserError: the config is invalid, the workdir was made with another config or other
@@ -76,9 +86,10 @@ def owned_run(config: ml_collections.ConfigDict, workdir: Path) -> Iterator[Run]
   check_config(config, workdir)
   with _lock(workdir):
     if parallel.is_main_process():
-      for folder in (workdir, workdir / workdir_lib.RESULTS):
+      results = workdir / workdir_lib.RESULTS
+      for folder in (workdir, results, *results.glob("*/")):
         files.clear_leftovers(folder)
-    run = open_run(config, workdir)
+    run = open_run(config, workdir, trains=trains)
     try:
       yield run
     finally:
@@ -112,8 +123,15 @@ def _lock(workdir: Path) -> contextlib.AbstractContextManager[None]:
   )
 
 
-def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
+def open_run(
+  config: ml_collections.ConfigDict, workdir: Path, *, trains: bool = True
+) -> Run:
   """Opens or creates the run of a workdir that the caller owns, and loads its data.
+
+  Args:
+    config: the config, validated.
+    workdir: the run's folder.
+    trains: whether the run may be trained further; see `find_own_evaluation`.
 
   Raises:
     UserError: the workdir was made with other data.
@@ -121,11 +139,13 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
   # TensorFlow reads and transforms the data; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")
   is_new = not (workdir / workdir_lib.CONFIG).exists()
+  own_evaluation = find_own_evaluation(config, workdir, trains=trains)
   with parallel.main_process_first():
     clips = load_splits(config)
   content.check_unchanged(workdir / workdir_lib.DATASET, clips)
   if parallel.is_main_process():
-    files.write_json(workdir / workdir_lib.CONFIG, config.to_dict())
+    values = config.to_dict() | {"evaluation": own_evaluation}
+    files.write_json(workdir / workdir_lib.CONFIG, values)
     content.write_record(workdir / workdir_lib.DATASET, clips)
 
   num_classes = clips["train"].num_classes
@@ -142,7 +162,29 @@ def open_run(config: ml_collections.ConfigDict, workdir: Path) -> Run:
     checkpoints=checkpoint.RunCheckpoints(workdir, config.train.keep_checkpoints),
     eval_step=parallel.pmap(functools.partial(eval_step, model=model)),
     is_new=is_new,
+    own_evaluation=own_evaluation,
   )
+
+
+def find_own_evaluation(
+  config: ml_collections.ConfigDict, workdir: Path, *, trains: bool
+) -> dict[str, Any]:
+  """Returns the `evaluation` of the config whose results are the run's own.
+
+  It is the one in the workdir's config.json, which a training that resumes may change
+  until the run is evaluated.
+  """
+  path, evaluation = workdir / workdir_lib.CONFIG, config.evaluation.to_dict()
+  results = workdir_lib.own_evaluation(workdir).results
+  is_evaluated = (results / workdir_lib.PERFORMANCE).exists()
+  if not path.exists() or (trains and not is_evaluated):
+    return evaluation
+  remedy = "restore it from a copy, or give another --workdir"
+  values = json_files.read(path, remedy)
+  json_files.check(values, {"evaluation": json_files.OBJECT}, path, remedy)
+  # An older version may have had fewer keys.
+  recorded = {key: values["evaluation"].get(key, evaluation[key]) for key in SETTINGS}
+  return evaluation | recorded
 
 
 def init_state(run: Run) -> steps.TrainState:

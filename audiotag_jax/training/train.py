@@ -28,7 +28,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> str:
     UserError: the config, the data or the workdir is invalid, or the loss diverged.
     Stopped: SIGTERM or SIGINT arrived while the run trained; it is saved.
   """
-  with owned_run(config, Path(workdir)) as run:
+  with owned_run(config, Path(workdir), trains=True) as run:
     logs.warn_of_bad_jax()
     state, meter = restore_or_init(run)
     Loop(run, state, meter).run()
@@ -39,7 +39,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str) -> str:
 
 def draw_learning_curves(workdir: Path) -> None:
   """Draws a run's curves; a picture that cannot be drawn only gives a warning."""
-  path = workdir / workdir_lib.LEARNING_CURVES
+  path = workdir / workdir_lib.RESULTS / workdir_lib.LEARNING_CURVES
   try:
     learning_curves.plot_learning_curves(workdir, path)
   except Exception as error:  # Matplotlib raises many kinds.

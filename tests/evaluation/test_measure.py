@@ -24,7 +24,7 @@ def measures(monkeypatch):
   return runs
 
 
-def test_the_split_evaluated_last_is_measured(finished_copy, measures):
+def test_each_evaluation_is_measured_by_itself(finished_copy, measures):
   config, finished, _ = finished_copy
   list(measure.measure_run(finished))
   (first,) = measures["cost"]
@@ -35,13 +35,23 @@ def test_the_split_evaluated_last_is_measured(finished_copy, measures):
   assert len(measures["cost"]) == 1
 
   config.evaluation.split, config.evaluation.threshold = "val", 0.4
+  config.evaluation.crop = "windows"
   evaluate_run.evaluate_only(config, str(finished))
-  os.utime(finished / "results/robustness.json")
   list(measure.measure_run(finished))
-  assert len(measures["robustness"]) == 1
-  assert len(measures["cost"]) == 2
-  assert measures["cost"][1].config.evaluation.split == "val"
-  assert measures["cost"][1].config.evaluation.threshold == 0.4
+  assert len(measures["cost"]) == len(measures["robustness"]) == 1
+  other = finished / "results/val-best-crop=windows-threshold=0.4"
+  paths = list(measure.measure_run(other))
+  assert paths == [(other / "cost.json", True), (other / "robustness.json", True)]
+  _, second = measures["cost"]
+  evaluation = second.config.evaluation
+  assert (evaluation.split, evaluation.crop) == ("val", "windows")
+  assert (evaluation.threshold, second.config.evaluation.checkpoint) == (0.4, "best")
+  assert second.restored
+
+  evaluate_run.evaluate_only(config, str(finished))
+  os.utime(other / "robustness.json")
+  list(measure.measure_run(other))
+  assert (len(measures["cost"]), len(measures["robustness"])) == (3, 2)
 
 
 def test_weights_or_clips_that_are_not_those_evaluated(

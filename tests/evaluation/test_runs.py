@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import finished_runs
 import numpy as np
@@ -39,7 +40,7 @@ def test_without_val_predictions_a_run_has_no_tuned_threshold(tmp_path):
   (run,) = runs.load_runs([workdir])
   assert run.thresholds == {"fixed": 0.5}
   assert run.operating_threshold == "fixed"
-  assert run.read_json("results/cost.json") == {}
+  assert run.read_cost() == {}
 
 
 @pytest.mark.parametrize("name", ["performance.json", "predictions.npz"])
@@ -61,6 +62,23 @@ def test_two_runs_of_a_name_are_refused(pair, tmp_path):
     runs.load_runs([pair[0], tmp_path / "other/crnn"])
   with pytest.raises(UserError, match="both named crnn: give each run once"):
     runs.load_runs([pair[0], pair[0] / "../crnn"])
+
+
+def test_another_evaluation_of_a_run_is_loaded_by_its_folder(pair, monkeypatch):
+  other = finished_runs.write_run(pair[0].parent / "other", split="val", with_val=False)
+  for workdir in pair:
+    shutil.copytree(other / "results", workdir / "results/val-last")
+  first, second = runs.load_runs([workdir / "results/val-last" for workdir in pair])
+  assert (first.name, second.name) == ("crnn/val-last", "cnn14/val-last")
+  assert (first.entry["split"], first.val) == ("val", None)
+  assert first.read_json("dataset.json")
+  assert runs.load_run(pair[0]).entry["split"] == "eval"
+  monkeypatch.chdir(pair[0] / "results/val-last")
+  assert runs.load_run(Path()).name == "crnn/val-last"
+  with pytest.raises(UserError, match="one was evaluated on eval, the other on val"):
+    runs.load_runs([pair[0], pair[1] / "results/val-last"])
+  with pytest.raises(UserError, match="results/val-best has no results/performance"):
+    runs.load_run(pair[0] / "results/val-best")
 
 
 def rewrite(workdir, **arrays):
@@ -135,6 +153,7 @@ def read_all(workdir):
   run = runs.load_run(workdir)
   for name in runs.FILES:
     run.read_json(name)
+  run.read_cost()
   run.read_robustness()
   assert run.config
 

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,20 +13,21 @@ from audiotag_jax import model_directory, parallel
 from audiotag_jax.errors import UserError
 from audiotag_jax.evaluation import learning_curves, metrics, thresholds
 from audiotag_jax.training import evaluate_run, loop, train
-from audiotag_jax.training.run import init_state, open_run
+from audiotag_jax.training.run import find_own_evaluation, init_state, open_run
 
 pytestmark = pytest.mark.slow
 
 PERFORMANCE_KEYS = [
   "model", "split", "checkpoint", "step", "params", "num_clips", "num_classes",
+  "crop", "hop_s",
   "accuracy", "precision", "recall", "f1",
   "precision_macro", "recall_macro", "f1_macro",
   "mAP", "auc", "d_prime", "lwlrap", "threshold", "tuned_global", "tuned_per_class",
 ]  # fmt: skip
 
 
-def performance(workdir):
-  return json.loads((workdir / "results/performance.json").read_text())[workdir.name]
+def performance(workdir, results="results"):
+  return json.loads((workdir / results / "performance.json").read_text())[workdir.name]
 
 
 def last_state(config, workdir):
@@ -112,9 +115,9 @@ def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
   def evaluated(which):
     tiny_config.evaluation.checkpoint = which
     evaluate_run.evaluate_only(tiny_config, str(workdir))
-    entry = performance(workdir)
+    entry = performance(workdir, f"results/eval-{which}")
     assert (entry["checkpoint"], entry["step"]) == (which, 6)
-    return np.load(workdir / "results/predictions.npz")["scores"]
+    return np.load(workdir / f"results/eval-{which}/predictions.npz")["scores"]
 
   run = open_run(tiny_config, workdir)
   like = init_state(run)
@@ -128,7 +131,7 @@ def test_the_average_of_checkpoints_and_their_ensemble(tiny_config, tmp_path):
   expected_average = scores(mean)
   run.checkpoints.close()
   np.testing.assert_allclose(evaluated("average"), expected_average, atol=1e-6)
-  _, saved = model_directory.load_model(workdir / "model")
+  _, saved = model_directory.load_model(workdir / "results/eval-average/model")
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
     saved["params"],
@@ -174,15 +177,84 @@ def test_a_finished_run_is_only_evaluated_again(finished, finished_copy):
   np.testing.assert_array_equal(scalars["train/loss"], again["train/loss"])
 
 
-def test_evaluation_alone_scores_the_split_and_checkpoint_asked_for(finished_copy):
+def contents(folder):
+  """The bytes of each file, without the lock."""
+  files = [path for path in folder.rglob("*") if path.is_file()]
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in files
+    if path.name != ".lock"
+  }
+
+
+def test_another_evaluation_than_the_runs_own_is_stored_beside_it(finished_copy):
   config, workdir, _ = finished_copy
+  before = contents(workdir)
   config.evaluation.split = "val"
   config.evaluation.checkpoint = "last"
-  evaluate_run.evaluate_only(config, str(workdir))
-  entry = performance(workdir)
+  text = evaluate_run.evaluate_only(config, str(workdir))
+  after = contents(workdir)
+  assert {name: after[name] for name in before} == before
+  assert {name.split("/model/")[0] for name in after.keys() - before.keys()} == {
+    *(f"results/val-last/{x}" for x in ("performance.json", "per_class.csv")),
+    *("results/val-last/predictions.npz", "results/val-last"),
+  }
+  assert f"\nResults: {workdir}/results/val-last\n" in text
+  assert f"\nModel:   {workdir}/results/val-last/model\n" in text
+  assert f"results and model stay: {workdir}/results, {workdir}/model\n" in text
+
+  entry = performance(workdir, "results/val-last")
   assert (entry["split"], entry["step"], entry["num_clips"]) == ("val", 6, 6)
   steps, values = learning_curves.read_scalars(workdir)["val/mAP"]
   assert entry["mAP"] == pytest.approx(values[steps == 6][0], abs=1e-6)
+
+  # Neither does another threshold replace anything, nor a training that has ended.
+  config.evaluation.threshold = 0.4
+  train.train_and_evaluate(config, str(workdir))
+  now = contents(workdir)
+  del now["results/learning_curves.png"], after["results/learning_curves.png"]
+  assert {name: now[name] for name in after} == after
+  assert performance(workdir, "results/val-last-threshold=0.4")["threshold"] == 0.4
+
+
+def test_an_evaluation_again_writes_the_same_files(finished_copy):
+  config, workdir, _ = finished_copy
+  before = contents(workdir)
+  text = evaluate_run.evaluate_only(config, str(workdir))
+  assert f"\nResults: {workdir}/results\n" in text
+  assert "stay" not in text
+  after = contents(workdir)
+  assert after.keys() == before.keys()
+  results = [name for name in before if name.endswith((".csv", ".npz", ".json"))]
+  assert {x: after[x] for x in results} == {x: before[x] for x in results}
+
+
+@pytest.mark.parametrize(
+  ("trains", "is_evaluated", "split"),
+  [(True, False, "val"), (True, True, "eval"), (False, False, "eval")],
+)
+def test_only_a_training_without_results_changes_the_runs_own_evaluation(
+  trains, is_evaluated, split, finished_copy
+):
+  config, workdir, _ = finished_copy
+  config.evaluation.split, config.evaluation.batch_size = "val", 16
+  if not is_evaluated:
+    shutil.rmtree(workdir / "results")
+  own = find_own_evaluation(config, workdir, trains=trains)
+  assert (own["split"], own["batch_size"]) == (split, 16)
+
+
+def test_results_are_replaced_together_or_not_at_all(finished_copy, monkeypatch):
+  config, workdir, _ = finished_copy
+  before = contents(workdir / "results")
+
+  def fail(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(np, "savez_compressed", fail)
+  with pytest.raises(OSError, match="No space"):
+    evaluate_run.evaluate_only(config, str(workdir))
+  assert contents(workdir / "results") == before
 
 
 def test_the_best_checkpoint_is_the_one_of_the_best_validation(tiny_config, tmp_path):
