@@ -30,7 +30,7 @@ COST = "cost.json"
 
 
 class Evaluation(NamedTuple):
-  """Where an evaluation of a run is stored.
+  """The places of an evaluation of a run.
 
   Attributes:
     workdir: the run's folder.

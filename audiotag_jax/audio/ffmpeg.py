@@ -112,7 +112,7 @@ class Ffmpeg:
       start_s: where the samples that are wanted start.
 
     Raises:
-      AudioError: there is no ffmpeg, or it decodes nothing from `start_s` on.
+      AudioError: ffmpeg is not found, or it decodes nothing from `start_s` on.
     """
     program = find_ffmpeg()
     if not program:

@@ -15,6 +15,8 @@ import scipy.sparse
 import scipy.stats
 from tqdm import tqdm
 
+from audiotag_jax.evaluation import metrics
+
 NUM_RESAMPLES = 1000
 SEED = 0
 # The ends of a 95 % interval: the shares of the resamples at or below them.
@@ -143,7 +145,7 @@ def prepare(
     label_precision=label_precision(scores, labels),
     labels=np.ascontiguousarray(labels.T, np.float32),
     decisions={
-      name: np.ascontiguousarray((scores >= threshold).T, np.float32)
+      name: np.ascontiguousarray(metrics.decide(scores, threshold).T, np.float32)
       for name, threshold in thresholds.items()
     },
   )

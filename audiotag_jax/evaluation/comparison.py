@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.evaluation import bootstrap
+from audiotag_jax.evaluation import bootstrap, metrics
 from audiotag_jax.evaluation.results import Predictions, label_prior
 from audiotag_jax.evaluation.runs import FIXED_THRESHOLD, FinishedRun
 from audiotag_jax.reporting.formatting import Estimate
@@ -238,7 +238,7 @@ def confusions(
     Tuples of the missed class, the wrongly predicted class, the clips where both
     happened, and all clips where the former was missed.
   """
-  decisions, labels = scores >= threshold, labels.astype(bool)
+  decisions, labels = metrics.decide(scores, threshold), labels.astype(bool)
   missed = (labels & ~decisions).astype(np.float32)
   wrong = (decisions & ~labels).astype(np.float32)
   counts = (missed.T @ wrong).astype(np.int64)

@@ -12,6 +12,19 @@ import scipy.stats
 from sklearn import metrics as sk
 
 
+def decide(scores: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
+  """Returns which classes count as present <bool>[clips, classes].
+
+  float64, because a threshold may be between two neighbouring float32, as which numpy
+  would round it.
+
+  Args:
+    scores: <float32>[clips, classes].
+    threshold: the least score, or each class's.
+  """
+  return scores.astype(np.float64) >= threshold
+
+
 def per_class(
   scores: np.ndarray, labels: np.ndarray, threshold: float | np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -30,7 +43,7 @@ def per_class(
   support = labels.sum(axis=0, dtype=np.int64)
   has_positives = support > 0
   has_both = has_positives & (support < len(labels))
-  decisions = scores >= threshold
+  decisions = decide(scores, threshold)
   precision, recall, f1 = np.transpose(
     [_binary(labels[:, c], decisions[:, c]) for c in range(labels.shape[1])]
   )
@@ -64,7 +77,7 @@ def overall(
     `recall_macro`, `f1_macro`, `mAP`, `auc`: means over the classes that have the
     metric; `d_prime`: computed from the mean AUC; `lwlrap`.
   """
-  decisions = scores >= threshold
+  decisions = decide(scores, threshold)
   precision, recall, f1 = _binary(labels.ravel(), decisions.ravel())
   auc = _mean(classes["auc"])
   return {

@@ -43,7 +43,7 @@ def find_events(
 
   Args:
     parts: scores <float32>[frames, classes], in parts that follow each other.
-    thresholds: <float32>[classes].
+    thresholds: <float64>[classes].
     frame_hop_s: time from one frame's centre to the next one's.
     median_s: width of the median filter, rounded to an odd number of frames; 0 for no
       filter.

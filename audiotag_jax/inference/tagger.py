@@ -94,7 +94,7 @@ class Tagger:
     class_names: names of the classes, in the order of the scores.
     threshold: the score from which a class counts as present, the same for all: tuned
       on val, or 0.5.
-    thresholds: <float32>[classes], the score from which each class counts as present.
+    thresholds: <float64>[classes], the score from which each class counts as present.
   """
 
   def __init__(
@@ -111,7 +111,7 @@ class Tagger:
     tuned = description.thresholds or {}
     self.threshold = float(tuned.get("global", 0.5))
     per_class = tuned.get("per_class", [self.threshold] * len(self.class_names))
-    self.thresholds = np.asarray(per_class, np.float32)
+    self.thresholds = np.asarray(per_class, np.float64)
     self._apply = jax.jit(self._outputs)
     self._count_frames = functools.lru_cache(maxsize=None)(
       functools.partial(masking.count_frames, self.model, self.variables)

@@ -11,10 +11,14 @@ import panns_reference
 import pytest
 import soundfile
 import tiny_models
+from tqdm import tqdm
 
 from audiotag_jax import model_directory
 from audiotag_jax.errors import UserError
+from audiotag_jax.evaluation import metrics
 from audiotag_jax.inference import Tagger, tagger
+from audiotag_jax.inference.events import find_events
+from audiotag_jax.inference.tag_files import FileTagger, TagOptions
 from audiotag_jax.models import panns
 from audiotag_jax.models.create import create_from_description
 from audiotag_jax.panns import convert, tables
@@ -320,11 +324,29 @@ def test_thresholds_travel_with_the_model(tmp_path):
   tuned = {"global": 0.3, "per_class": [0.1, 0.2, 0.7]}
   model = Tagger.load(tiny_models.write(tmp_path / "tuned", thresholds=tuned))
   assert model.threshold == 0.3
-  np.testing.assert_allclose(model.thresholds, [0.1, 0.2, 0.7])
+  assert model.thresholds.tolist() == [0.1, 0.2, 0.7]
   model = Tagger.load(tiny_models.write(tmp_path / "plain"))
   assert model.threshold == 0.5
   assert model.thresholds.tolist() == [0.5] * 3
   assert (model.class_names, model.sample_rate_hz) == (tiny_models.CLASSES, RATE_HZ)
+
+
+@pytest.mark.parametrize(("next_to", "is_present"), [(1, False), (0, True)])
+def test_a_threshold_between_two_neighbouring_scores(
+  crnn, tmp_path, next_to, is_present
+):
+  soundfile.write(tmp_path / "a.wav", sound(1), RATE_HZ, subtype="FLOAT")
+  score = crnn.tag(sound(1), RATE_HZ)[0]
+  neighbour = np.nextafter(score, np.float32(next_to))
+  between = (float(score) + float(neighbour)) / 2
+  tuned = {"global": 0.5, "per_class": [between, 1.0, 1.0]}
+  model = Tagger.load(tiny_models.write(tmp_path / "model", thresholds=tuned))
+  tagged = FileTagger(model, TagOptions()).tag(tmp_path / "a.wav", tqdm(disable=True))
+  assert [label for label, _ in tagged.tags] == ["Bell"] * is_present
+  assert metrics.decide(score[None], between).tolist() == [is_present]
+  frames = tagger.Frames(score[None, None], np.zeros(1))
+  events = find_events([frames], model.thresholds[:1], frame_hop_s=1.0)
+  assert len(list(events)) == is_present
 
 
 def test_loads_a_run_s_workdir_and_older_model_directories(tmp_path):
