@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -78,38 +78,28 @@ class _Recording:
     self._audio = audio
     self._file = file
     self._stack = stack
+    self._size = file.seek(0, os.SEEK_END)
     self._start_s, self._end_s = start_s, end_s
 
   def decode(self) -> Decoded:
-    size = self._file.seek(0, os.SEEK_END)
-    repairs = headers.find_repairs(Slice(self._file, 0, size))
+    repairs = headers.find_repairs(Slice(self._file, 0, self._size))
     if repairs.num_unread > MAX_UNREAD_BYTES:
       self._warn(
         f"the samples end {repairs.num_unread} bytes before the file's end, according "
         "to its header; the rest is not read"
       )
+    is_longer = repairs.end < self._size
+    file = Slice(self._file, 0, repairs.end) if is_longer else self._file
     try:
-      sounds = [self._open(0, repairs)]
-      places = lengths.find_streams(self._file, sounds[0], repairs)
-      if places:
-        sounds = [
-          self._open(start, headers.find_repairs(Slice(self._file, start, end)))
-          for start, end in itertools.pairwise([0, *places, size])
-        ]
-    except libsndfile.UnknownFormatError as error:
-      return self._with_ffmpeg(str(error))
-    for sound in sounds:
+      sound = self._stack.enter_context(libsndfile.open_sound(file, repairs))
       check_rate(sound.samplerate)
-    missed = lengths.find_missed(self._file, sounds[0], repairs)
-    if missed and ffmpeg.find_ffmpeg():
+      missed = lengths.find_missed(self._file, sound, repairs)
+      if not missed or not ffmpeg.find_ffmpeg():
+        return self._with_libsndfile(sound, missed.there_s if missed else 0.0)
       cause = f"reads {missed.read_s:.2f} s of {missed.there_s:.2f} s"
-      return self._with_ffmpeg(cause)
-    return self._with_libsndfile(sounds, missed.there_s if missed else 0.0)
-
-  def _open(self, start: int, repairs: headers.Repairs) -> soundfile.SoundFile:
-    """Opens a part of the file in libsndfile."""
-    piece = Slice(self._file, start, start + repairs.end)
-    return self._stack.enter_context(libsndfile.open_sound(piece, repairs))
+    except libsndfile.UnknownFormatError as error:
+      cause = str(error)
+    return self._with_ffmpeg(cause)
 
   def _with_ffmpeg(self, cause: str) -> Decoded:
     process = self._start_ffmpeg(cause, self._start_s, self._stack)
@@ -118,24 +108,45 @@ class _Recording:
     blocks = _first(process.blocks(start), stop - start)
     return Decoded(process.rate_hz, process.num_channels, None, blocks)
 
-  def _with_libsndfile(
-    self, sounds: Sequence[soundfile.SoundFile], there_s: float
-  ) -> Decoded:
-    rate_hz, num_channels = sounds[0].samplerate, sounds[0].channels
-    start, stop = self._bounds(rate_hz)
-    length = sum(libsndfile.length_at(rate_hz, sound) for sound in sounds)
+  def _with_libsndfile(self, sound: soundfile.SoundFile, there_s: float) -> Decoded:
+    start, stop = self._bounds(sound.samplerate)
+    sounds = [sound]
+    if sound.format == "OGG" or (
+      sound.format == "FLAC" and not start < sound.frames < libsndfile.UNKNOWN_LENGTH
+    ):
+      sounds = self._open_joined(sound, 0)
+    length = sum(libsndfile.length_at(sound.samplerate, part) for part in sounds)
     if start and start >= length:
       raise AudioError(
-        f"is {length / rate_hz:.1f} s long and ends before start_s {self._start_s}"
+        f"is {length / sound.samplerate:.1f} s long and ends before start_s "
+        f"{self._start_s}"
       )
-    blocks = self._read(sounds, start, min(stop, length), there_s)
     is_known = length < libsndfile.UNKNOWN_LENGTH
     num_samples = min(stop, length) - start if is_known else None
-    return Decoded(rate_hz, num_channels, num_samples, blocks)
+    blocks = self._read(sounds, start, stop, there_s)
+    return Decoded(sound.samplerate, sound.channels, num_samples, blocks)
+
+  def _open_joined(
+    self, sound: soundfile.SoundFile, place: int
+  ) -> list[soundfile.SoundFile]:
+    """Opens the streams of an Ogg or FLAC file, of which all but one are after a place.
+
+    Returns `sound`, which is the file as one stream, if there is no other.
+    """
+    places = lengths.find_streams(self._file, sound.format, place)
+    if not places:
+      return [sound]
+    sounds = []
+    for start, end in itertools.pairwise([0, *places, self._size]):
+      piece = Slice(self._file, start, end)
+      part = libsndfile.open_sound(piece, headers.find_repairs(piece))
+      sounds.append(self._stack.enter_context(part))
+      check_rate(part.samplerate)
+    return sounds
 
   def _read(
     self,
-    sounds: Sequence[soundfile.SoundFile],
+    sounds: list[soundfile.SoundFile],
     start: int,
     stop: int,
     there_s: float,
@@ -143,13 +154,14 @@ class _Recording:
     """Yields libsndfile's samples, and ffmpeg's from where libsndfile cannot go on."""
     at, rate_hz = start, sounds[0].samplerate
     try:
-      for block in libsndfile.read_joined(sounds, start, stop):
+      for block in self._read_all(sounds, start, stop):
         at += len(block)
         yield block
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, libsndfile.UnknownFormatError) as error:
       if not ffmpeg.find_ffmpeg():
         raise
-      yield from self._rest((rate_hz, sounds[0].channels), error, at, stop)
+      length = sum(libsndfile.length_at(rate_hz, sound) for sound in sounds)
+      yield from self._rest(sounds[0], error, at, min(stop, length))
       return
     if min(there_s, self._end_s) > at / rate_hz + MAX_DIFFERENCE_S:
       self._warn(
@@ -157,21 +169,36 @@ class _Recording:
         "which reads all"
       )
 
+  def _read_all(
+    self, sounds: list[soundfile.SoundFile], start: int, stop: int
+  ) -> Iterator[np.ndarray]:
+    """Yields the samples of all streams."""
+    at, sound = start, sounds[0]
+    for block in libsndfile.read_joined(sounds, start, stop):
+      at += len(block)
+      yield block
+    if len(sounds) == 1 and sound.format == "FLAC" and at == sound.frames < stop:
+      # A search of the whole file would take a twentieth of the time of decoding.
+      place = max(1, self._file.tell() - libsndfile.FLAC_BUFFER_BYTES)
+      sounds = self._open_joined(sound, place)
+      if len(sounds) > 1:
+        yield from libsndfile.read_joined(sounds, at, stop)
+
   def _rest(
-    self, sound_format: tuple[int, int], error: Exception, start: int, stop: int
+    self, sound: soundfile.SoundFile, error: Exception, start: int, stop: int
   ) -> Iterator[np.ndarray]:
     """Yields what ffmpeg reads of a damaged file from a sample on.
 
     Args:
-      sound_format: the rate and the number of channels.
+      sound: the file, or its first stream, in libsndfile.
       error: libsndfile's.
       start: the first sample that is wanted.
       stop: the end of what is wanted, or the file's by its header.
     """
-    at, rate_hz = start, sound_format[0]
+    at, rate_hz = start, sound.samplerate
     with contextlib.ExitStack() as stack:
       process = self._start_ffmpeg(one_line(error), 0.0, stack)
-      if (process.rate_hz, process.num_channels) != sound_format:
+      if (process.rate_hz, process.num_channels) != (rate_hz, sound.channels):
         raise error
       for block in _first(process.blocks(start), stop - start):
         at += len(block)

@@ -180,6 +180,8 @@ def _repair_flac(file: Slice, first: int, size: int) -> tuple[tuple[int, bytes],
     if end and end == length:
       return ()
     if end > length and not _crc(tail[at:], 16, 0x8005):
+      if FLAC_START in _read(file, first + 4, size):
+        return ()  # It is the last frame of another stream, joined to this one.
       return ((first + 18, (packed - length + end).to_bytes(8)),)
     num_tries -= end > 0
   return ()

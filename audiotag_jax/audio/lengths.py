@@ -57,19 +57,18 @@ def find_missed(
   return None
 
 
-def find_streams(
-  file: BinaryIO, sound: soundfile.SoundFile, repairs: headers.Repairs
-) -> list[int]:
-  """Returns the places in a file of streams that were joined to the first one.
+def find_streams(file: BinaryIO, file_format: str, start: int) -> list[int]:
+  """Returns the places of streams that were joined to the first one of a file.
 
-  libsndfile reads the first one alone.
+  Args:
+    file: an Ogg or FLAC file, of which libsndfile reads the first stream alone.
+    file_format: "OGG" or "FLAC".
+    start: where to look from; 0 in an Ogg file.
   """
-  if sound.format not in ("OGG", "FLAC"):
-    return []
   with _content(file) as data:
-    if sound.format == "OGG":
+    if file_format == "OGG":
       return _find_ogg_starts(data)
-    return _find_flac_starts(data, repairs.start)
+    return _find_flac_starts(data, start)
 
 
 @contextlib.contextmanager
@@ -204,8 +203,9 @@ def _find_ogg_starts(data: Any) -> list[int]:
 
 
 def _find_flac_starts(data: Any, start: int) -> list[int]:
-  starts, at = [], start + 1
-  while (at := data.find(headers.FLAC_START, at)) >= 0:
-    starts.append(at)
-    at += 1
+  starts = []
+  start = max(start, data.find(headers.FLAC_START) + 1)  # after an ID3v2 tag
+  while (start := data.find(headers.FLAC_START, start)) >= 0:
+    starts.append(start)
+    start += 1
   return starts

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -17,6 +17,8 @@ UNKNOWN_LENGTH = 2**63 - 1
 # Decoding starts this long before a part, because a decoder of mp3 needs the frames
 # before, and one of opus converges.
 RUN_UP_S = 2.0
+# More bytes than libFLAC reads ahead.
+FLAC_BUFFER_BYTES = 2**16
 # Samples times channels of a block.
 BLOCK_VALUES = 2**20
 
@@ -25,39 +27,53 @@ class UnknownFormatError(Exception):
   """libsndfile does not read the file; the message is the reason."""
 
 
-class _Repaired:
+class _Seekable:
   """A file for libsndfile, which seeks to where a damaged header points.
 
   An exception in its callback would print a traceback, and decoding would continue.
   """
 
-  def __init__(self, file: Slice, repairs: Repairs):
+  def __init__(self, file: BinaryIO | Slice):
     self._file = file
-    self._patches = repairs.patches
     self.tell = file.tell
+    self.readinto = file.readinto  # type: ignore[union-attr]
 
   def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
     """Moves to a place, or stays if a file cannot have it, as C's fseek does."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(OSError, ValueError, OverflowError):
       return self._file.seek(offset, whence)
     return -1
 
-  def readinto(self, buffer: Any) -> int:
-    """Reads, with the header as it should be."""
+
+class _Repaired(_Seekable):
+  """A file with its header as it should be."""
+
+  def __init__(self, file: BinaryIO | Slice, repairs: Repairs):
+    super().__init__(file)
+    self._patches = repairs.patches
+    self._readinto, self.readinto = self.readinto, self._read_repaired
+
+  def _read_repaired(self, buffer: Any) -> int:
     view = memoryview(buffer).cast("B")
-    start = self._file.tell()
-    num_bytes = self._file.readinto(view)
+    start = self.tell()
+    num_bytes = self._readinto(view)
     for place, right in self._patches:
       for i in range(max(place, start), min(place + len(right), start + num_bytes)):
         view[i - start] = right[i - place]
     return num_bytes
 
 
-def open_sound(file: Slice, repairs: Repairs) -> soundfile.SoundFile:
-  """Opens a file in libsndfile; raises `UnknownFormatError` if libsndfile refuses."""
+def open_sound(file: BinaryIO | Slice, repairs: Repairs) -> soundfile.SoundFile:
+  """Opens a file, which has to stay where libsndfile moves it.
+
+  Raises:
+    UnknownFormatError: libsndfile refuses the file.
+  """
   file.seek(0)
   try:
-    return soundfile.SoundFile(_Repaired(file, repairs))
+    return soundfile.SoundFile(
+      _Repaired(file, repairs) if repairs.patches else _Seekable(file)
+    )
   except soundfile.LibsndfileError as error:
     raise UnknownFormatError(one_line(error.error_string)) from error
 
@@ -116,9 +132,9 @@ def _converted(
 
 def _read(sound: soundfile.SoundFile, start: int, stop: int) -> Iterator[np.ndarray]:
   at = max(0, start - round(RUN_UP_S * sound.samplerate))
-  # Also to 0: where an Opus stream was cut from a longer one, that skips its first
+  # Also to 0 in an Opus stream that was cut from a longer one: that skips its first
   # samples, which are not to be heard.
-  if sound.frames != UNKNOWN_LENGTH:
+  if at or sound.format == "OGG":
     sound.seek(at)
   # soundfile seeks after each read of a seekable file, which restarts decoders, and
   # fails at the end of a FLAC file.
