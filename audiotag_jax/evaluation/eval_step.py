@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import optax
 
-from audiotag_jax.models import layers
+from audiotag_jax.models import cpu_convs, layers
 
 
 def widen_inputs(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -30,7 +30,8 @@ def eval_step(
     cross-entropy in nats, and the rest of the batch.
   """
   batch = widen_inputs(batch)
-  outputs: Any = model.apply(variables, batch.pop("inputs"), train=False)
+  with cpu_convs.in_use():
+    outputs: Any = model.apply(variables, batch.pop("inputs"), train=False)
   logits = outputs["logits"]
   loss = optax.sigmoid_binary_cross_entropy(logits, batch.pop("labels")).mean(axis=-1)
   return batch | {"scores": nn.sigmoid(logits), "loss": loss}

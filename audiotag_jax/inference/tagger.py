@@ -15,7 +15,8 @@ from audiotag_jax import workdir as workdir_lib
 from audiotag_jax.audio import waveforms
 from audiotag_jax.errors import UserError
 from audiotag_jax.frontend.mel import LogMelParams
-from audiotag_jax.inference import cpu_convs, masking
+from audiotag_jax.inference import masking
+from audiotag_jax.models import cpu_convs
 from audiotag_jax.models.create import (
   LONGEST_INPUT_S,
   create_from_description,
@@ -238,8 +239,7 @@ class Tagger:
   ) -> dict[str, jax.Array]:
     with contextlib.ExitStack() as stack:
       stack.enter_context(nn.intercept_methods(masking.masked(counts)))
-      if jax.default_backend() == "cpu":
-        stack.enter_context(nn.intercept_methods(cpu_convs.intercept))
+      stack.enter_context(cpu_convs.in_use())
       outputs: Any = self.model.apply(variables, x, train=False)
     return {"scores": nn.sigmoid(outputs.pop("logits")), **outputs}
 

@@ -83,6 +83,34 @@ def clip_keys(key: jax.Array, num_clips: int, axis_name: str | None) -> jax.Arra
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 
 
+def random_bits(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Draws 32 random bits for each cell of each clip, for dropout.
+
+  The bits are a hash of the cell's number and the clip's key, with Wellons' "lowbias32"
+  (hash-prospector, 2018) as its rounds. JAX's own bits take a CPU as long as a
+  convolution, and XLA as long to compile; these become a part of the loop that uses
+  them.
+
+  Args:
+    keys: JAX random keys [batch]: see `clip_keys`.
+    shape: shape of a clip's cells.
+
+  Returns:
+    <uint32>[batch, *shape].
+  """
+  words = jax.random.key_data(keys)[:, :2]
+  first, second = (words[:, i].reshape(-1, *(1 for _ in shape)) for i in range(2))
+  cells = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+  return _hash(_hash(cells ^ first) ^ second)
+
+
+def _hash(x: jax.Array) -> jax.Array:
+  """Maps <uint32>[…] to <uint32>[…], one to one."""
+  x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
+  x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
+  return x ^ (x >> 15)
+
+
 class Dropout(nn.Module):
   """Dropout; its draws do not depend on the number of devices: see `clip_keys`.
 
@@ -102,9 +130,7 @@ class Dropout(nn.Module):
     if self.deterministic or self.rate == 0.0:
       return x
     keys = clip_keys(self.make_rng("dropout"), len(x), self.axis_name)
-    kept = jax.vmap(
-      lambda key: jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:])
-    )(keys)
+    kept = random_bits(keys, x.shape[1:]) >= jnp.uint32(self.rate * 2**32)
     return jnp.where(kept, x / (1.0 - self.rate), jnp.zeros((), x.dtype))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from audiotag_jax.evaluation.eval_step import widen_inputs
+from audiotag_jax.models import cpu_convs
 from audiotag_jax.training import augment as augment_lib
 from audiotag_jax.training import losses, optim
 
@@ -142,13 +143,14 @@ def train_step(
   def loss_fn(
     params: Any, batch_stats: Any, part: dict[str, jax.Array], key: jax.Array
   ) -> tuple[jax.Array, Any]:
-    outputs, updates = model.apply(
-      {"params": _freeze(params, is_frozen), "batch_stats": batch_stats},
-      part["inputs"],
-      train=True,
-      rngs={"dropout": key},
-      mutable=["batch_stats"],
-    )
+    with cpu_convs.in_use():
+      outputs, updates = model.apply(
+        {"params": _freeze(params, is_frozen), "batch_stats": batch_stats},
+        part["inputs"],
+        train=True,
+        rngs={"dropout": key},
+        mutable=["batch_stats"],
+      )
     mean_loss = loss(outputs["logits"], part["labels"]).mean()
     return mean_loss, updates.get("batch_stats", batch_stats)
 

@@ -1,13 +1,15 @@
 """3x3 convolutions that are faster on a CPU than XLA's own.
 
-XLA's convolutions run near the cores' peak, so only fewer operations are faster.
-Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural
-Networks", 2015) has 16 products where the plain sum has 36, and rounds as float32 does.
-Images of few pixels become a matrix of patches, which is multiplied by the kernel. XLA
-takes half as long again for them and, below 3x3 pixels, where XLA swaps image and
-kernel, a hundred times as long.
+XLA's convolutions run near the cores' peak, so only fewer operations are faster; its
+gradients of early layers' kernels run at a fifth of the peak. Winograd's F(2x2, 3x3)
+(Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015) has 16
+products where the plain sum has 36, and rounds as float32 does, also in its gradients.
+F(4x4, 3x3) has fewer, but rounds ten times as coarsely. Images of few pixels become a
+matrix of patches, which is multiplied by the kernel. XLA takes half as long again for
+them and, below 3x3 pixels, where XLA swaps image and kernel, a hundred times as long.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +20,14 @@ import jax.numpy as jnp
 # Largest number of pixels of an image that becomes a matrix of patches.
 MAX_PATCHES = 256
 # Products per pixel below which Winograd's transforms cost more than they save.
-MIN_PRODUCTS = 64 * 128
+MIN_PRODUCTS = 64 * 64
+
+
+def in_use() -> contextlib.AbstractContextManager[Any]:
+  """Returns a block in which Flax models use `conv3x3`, if the devices are CPUs."""
+  if jax.default_backend() != "cpu":
+    return contextlib.nullcontext()
+  return nn.intercept_methods(intercept)
 
 
 def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> jax.Array:
@@ -69,6 +78,9 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   )
 
 
+# Checkpointed, because the transformed inputs take four times the memory of the inputs:
+# gradients compute them again.
+@jax.checkpoint
 def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
   _, height, width, channels = x.shape
   x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
@@ -76,6 +88,7 @@ def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(9 * channels, -1)
 
 
+@jax.checkpoint
 def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolves by Winograd's F(2x2, 3x3), in tiles of 2x2 outputs."""
   batch, height, width, channels = x.shape
