@@ -126,7 +126,7 @@ def describe_results(
     f"{evaluation.checkpoint} checkpoint (step {entry['step']})\n"
     f"{results.table(rows)}\n"
     f"{left_out if num_empty else ''}"
-    f"Results: {run.workdir / workdir_lib.RESULTS}\n"
+    f"Results: {place.results}\n"
     f"Model:   {model}\n"
     f"{kept if place != own else ''}"
     f"Curves:  tensorboard --logdir={run.workdir}"
