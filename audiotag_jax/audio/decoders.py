@@ -131,7 +131,7 @@ class _Recording:
   ) -> list[soundfile.SoundFile]:
     """Opens the streams of an Ogg or FLAC file, of which all but one are after a place.
 
-    Returns `sound`, which is the file as one stream, if there is no other.
+    Returns `sound` alone, which is the file as one stream, if no other follows.
     """
     places = lengths.find_streams(self._file, sound.format, place)
     if not places:
