@@ -260,7 +260,7 @@ READERS = {
     lambda folder: results.load_predictions(folder / "run/results/predictions.npz"),
     0.06,
   ),
-  "tags": Reader(write_tags, (), read_tags, 0.01),
+  "tags": Reader(write_tags, (), read_tags, 0.02),
 }
 # libsndfile calls Python, where an exception would print a traceback and end nothing.
 UNRAISED = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")

@@ -5,6 +5,7 @@ python tools/tag.py dawn.flac --checkpoint=models/cnn14 --top_k=5 --plot=dawn.pn
 """
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import math
@@ -84,6 +85,13 @@ def _seconds(text: str) -> float:
   return value
 
 
+def _number(text: str) -> float:
+  with contextlib.suppress(ValueError):
+    if not math.isnan(value := float(text)):
+      return value
+  raise argparse.ArgumentTypeError(f"{text} is not a number")
+
+
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   add, path = parser.add_argument, command_line.place
@@ -111,7 +119,7 @@ def parse_args() -> argparse.Namespace:
   add("--top_k", type=int, default=0, help="only the K highest tags of each file")
   add(
     "--threshold",
-    type=float,
+    type=_number,
     help="score from which a tag counts; if not given, the model's own tuned ones or, "
     "with --top_k, no threshold",
   )

@@ -3,13 +3,15 @@
 import dataclasses
 import hashlib
 import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
-from audiotag_jax import files, json_files, model_directory
+from audiotag_jax import files, json_files, model_directory, names
 from audiotag_jax.errors import UserError
 from audiotag_jax.inference.tag_files import TagOptions
 from audiotag_jax.inference.tag_output import EVENT_FORMATS
@@ -20,7 +22,7 @@ TAG_OPTIONS = ("top_k", "threshold", "window_s", "hop_s", "pool")
 EVENT_OPTIONS = ("threshold", "median_s", "min_duration_s")
 REMEDY = "give another --output"
 _OPTION = json_files.optional(
-  json_files.either(json_files.TEXT, json_files.number(0, float("inf")))
+  json_files.either(json_files.TEXT, json_files.number(-math.inf, math.inf))
 )
 
 
@@ -32,13 +34,15 @@ class MadeBy:
     checkpoint: path of the model directory.
     model: a hash of the model; see `fingerprint`.
     options: the options that the rows depend on, by their flags' names.
-    files: the path, from the output's folder, of each file that the output names by
-      another name than the path that was given.
+    root: the path from the output's folder of the folder that names of files start
+      from.
+    files: the path from the output's folder of each file, by its name in the output.
   """
 
   checkpoint: str
   model: str
   options: Mapping[str, Any]
+  root: str = "."
   files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -46,6 +50,7 @@ KINDS = {
   "checkpoint": json_files.TEXT,
   "model": json_files.TEXT,
   "options": json_files.object_of(_OPTION),
+  "root": json_files.TEXT,
   "files": json_files.object_of(json_files.TEXT),
 }
 
@@ -61,11 +66,12 @@ def describe(checkpoint: str, options: TagOptions) -> MadeBy:
     UserError: the model is missing or invalid.
   """
   directory = find_model(Path(checkpoint)).absolute()
-  names = EVENT_OPTIONS if options.format in EVENT_FORMATS else TAG_OPTIONS
-  chosen = {name: getattr(options, name) for name in names}
+  that_count = EVENT_OPTIONS if options.format in EVENT_FORMATS else TAG_OPTIONS
+  chosen = {name: getattr(options, name) for name in ("format", *that_count)}
   if "hop_s" in chosen:
     chosen["hop_s"] = options.hop_s or options.window_s
-  return MadeBy(checkpoint=str(directory), model=fingerprint(directory), options=chosen)
+  checkpoint = names.encodable(str(directory))
+  return MadeBy(checkpoint=checkpoint, model=fingerprint(directory), options=chosen)
 
 
 def fingerprint(directory: Path) -> str:
@@ -96,7 +102,7 @@ def _checksums(weights: Path) -> Any:
 
 
 def read(path: Path) -> MadeBy | None:
-  """Reads a record; returns None if it is missing.
+  """Reads a record; returns None where it is missing.
 
   Raises:
     UserError: it is damaged.
@@ -115,15 +121,11 @@ def write(path: Path, made_by: MadeBy) -> None:
 
 
 def check(output: Path, earlier: MadeBy | None, now: MadeBy) -> None:
-  """Raises `UserError` if an output's rows and new ones have different origins."""
+  """Raises `UserError` if an output's rows are of another model or other options."""
   if earlier is None:
     raise UserError(
       f"{output} has rows, and no {ENDING} that says which model and options made "
-      f"them: {REMEDY}"
-    )
-  if earlier.model != now.model:
-    raise UserError(
-      f"{output} was made by {_model(earlier)}, not by {_model(now)}: {REMEDY}"
+      f"them: {REMEDY}, or move that one"
     )
   for name in [*now.options, *earlier.options]:
     before, after = (made.options.get(name) for made in (earlier, now))
@@ -132,16 +134,24 @@ def check(output: Path, earlier: MadeBy | None, now: MadeBy) -> None:
         f"{output} was made {_flag(name, before)}, not {_flag(name, after)}: {REMEDY}, "
         "or the option that made it"
       )
-  paths = {path: name for name, path in earlier.files.items()}
+  if earlier.model != now.model:
+    raise UserError(
+      f"{output} was made by {_model(earlier)}, not by {_model(now)}: {REMEDY}"
+    )
+
+
+def check_names(output: Path, earlier: MadeBy, now: MadeBy) -> None:
+  """Raises `UserError` if two files of an output would have one name, or one two."""
+  known = {path: name for name, path in earlier.files.items()}
   for name, path in now.files.items():
-    if earlier.files.get(name, path) != path:
+    before = earlier.files.get(name, path)
+    if before != path and not os.path.isabs(name):
       raise UserError(
-        f"{output} holds {earlier.files[name]} as {name}, which is now the name of "
-        f"{path}: {REMEDY}"
+        f"{output} holds {before} as {name}, which is now the name of {path}: {REMEDY}"
       )
-    if paths.get(path, name) != name:
+    if known.get(path, name) != name:
       raise UserError(
-        f"{output} holds {path} as {paths[path]}, and beside the files that are given "
+        f"{output} holds {path} as {known[path]}, and beside the files that are given "
         f"now its name is {name}: {REMEDY}, or the same files"
       )
 

@@ -83,10 +83,12 @@ def _parse_table(
   fields = list(csv.reader(records, delimiter=delimiter))
   if tuple(fields[0] if fields else ()) != header:
     raise ValueError("another header")
+  if {*map(len, fields)} - {0, len(header)}:
+    raise ValueError("rows of another length")
   rows = [
     Row(
       restore(values[0]),
-      not dict(zip(header, values, strict=False)).get("error"),
+      not dict(zip(header, values, strict=True)).get("error"),
       record,
     )
     for values, record in zip(fields[1:], records[1:], strict=True)

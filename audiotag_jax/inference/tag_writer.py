@@ -1,5 +1,6 @@
 """The output of tags: a file or a folder that a second run continues, or a terminal."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -10,62 +11,26 @@ from typing import Any
 
 from tqdm import tqdm
 
-from audiotag_jax import files, names
+from audiotag_jax import files
 from audiotag_jax.errors import UserError
-from audiotag_jax.inference import made_by, tag_output
+from audiotag_jax.inference import made_by, tag_names, tag_output
+from audiotag_jax.inference.made_by import MadeBy
 from audiotag_jax.inference.tag_output import (
   APPENDED_FORMATS,
-  EVENT_FORMATS,
   FOLDER_FORMATS,
-  HEADERS,
   Tagged,
-  file_name,
 )
-from audiotag_jax.inference.tag_rows import read_rows
+from audiotag_jax.inference.tag_rows import Row, read_rows
 
 # Most bytes of a recording's name in the name of its labels; file systems take 255.
 LONGEST_NAME = 180
-
-
-def common_folder(paths: list[str]) -> str:
-  """Returns the folder that holds all given files and folders."""
-  return os.path.commonpath(
-    [
-      os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path))
-      for path in paths
-    ]
-  )
-
-
-def name_files(
-  found: list[Path], root: str, file_format: str, is_folder: bool
-) -> dict[str, str]:
-  """Returns each file's name in the output, by its `file_name`.
-
-  Tags have the path that was given. A dcase table has base names, which sed_eval and
-  sed_scores_eval compare with those of the ground truth, and names of a folder's files
-  are paths below `root`, for Raven without the ending. Where two files would have one
-  name, all have their paths below `root`.
-  """
-  given = list(map(file_name, found))
-  if file_format not in EVENT_FORMATS or (file_format != "dcase" and not is_folder):
-    return dict(zip(given, given, strict=True))
-  below = [names.as_key(os.path.relpath(os.path.abspath(path), root)) for path in found]
-  short = below
-  if file_format == "dcase":
-    short = list(map(os.path.basename, below))
-  elif file_format == "raven":
-    short = [os.path.splitext(path)[0] for path in below]
-  if len(set(short)) < len(set(below)):
-    short = below
-  return dict(zip(given, short, strict=True))
 
 
 class Output:
   """Writes results, as they come, to standard output, a file or a folder.
 
   Attributes:
-    names: see `name_files`.
+    names: the name of each given file in the output, by its `file_name`.
     done: the given files that an earlier run tagged, by their `file_name`.
     num_failed: the number of given files that an earlier run failed to tag.
   """
@@ -76,7 +41,7 @@ class Output:
     output: str | None,
     paths: list[str],
     found: list[Path],
-    origin: made_by.MadeBy,
+    origin: MadeBy,
   ):
     """Reads what an earlier run has written; `start` writes.
 
@@ -95,16 +60,18 @@ class Output:
     several = len(found) > 1 or any(map(os.path.isdir, paths))
     self._is_folder = file_format in FOLDER_FORMATS and several
     self._check_path(len(found))
-    self.names = name_files(found, common_folder(paths), file_format, self._is_folder)
+    self._record = self._find_record()
+    self._text, self._is_changed = tag_output.HEADERS.get(file_format, ""), True
+    self._lines: list[str] = []
+    self._objects: list[dict[str, Any]] = []
     self.done: set[str] = set()
     self.num_failed = 0
-    self._origin = origin
-    self._record: Path | None = None
-    self._rows: list[dict[str, Any]] = []
-    self._lines: list[str] = []
-    self._text, self._is_changed = HEADERS.get(file_format, ""), True
-    if self._path and (file_format in APPENDED_FORMATS or self._is_folder):
-      self._resume(self._path, found)
+    rows, rest, earlier = self._read(origin)
+    self.names, self._origin = self._name(paths, found, origin, earlier)
+    if self._is_folder:
+      self._find_labels(earlier)
+    elif self._record:
+      self._find_rows(rows, rest)
 
   def start(self) -> None:
     """Gets the output ready for `add`.
@@ -115,29 +82,29 @@ class Output:
     """
     if self._record:
       made_by.write(self._record, self._origin)
-    if self._path and self._path.is_file():
+    if self._record and self._path and self._path.is_file():
       if self._is_changed:
         files.write_text(os.path.realpath(self._path), self._text)
     elif self._text:
       self._write(self._text)
+    self._text = ""
 
   def add(self, tagged: Tagged) -> None:
     """Writes a file's results, or keeps them for `finish`."""
     if self._format == "json":
-      self._rows.append(tag_output.as_json(tagged))
+      self._objects.append(tag_output.as_json(tagged))
       return
-    text = tag_output.AS_TEXT[self._format](
-      tagged._replace(file=self.names[tagged.file])
-    )
+    name = self.names[tagged.file]
+    text = tag_output.AS_TEXT[self._format](tagged._replace(file=name))
     if self._format not in FOLDER_FORMATS or not self._path:
       self._write(text)
     elif not tagged.error:
-      files.write_text(self._labels(self.names[tagged.file]), text)
+      files.write_text(self._labels(name), text)
 
   def finish(self) -> None:
     """Writes the formats that are written in one piece."""
     if self._format == "json":
-      text = json.dumps(self._rows, indent=2, ensure_ascii=False) + "\n"
+      text = json.dumps(self._objects, indent=2, ensure_ascii=False) + "\n"
       self._lines.append(text)
     text = "".join(self._lines)
     if self._path and self._lines:
@@ -159,72 +126,103 @@ class Output:
         "labels of each file"
       )
 
-  def _resume(self, path: Path, found: list[Path]) -> None:
-    """Finds out which files are done; see `__init__`."""
+  def _find_record(self) -> Path | None:
+    """Returns the path of the record, for outputs that a second run continues."""
+    path = self._path
+    if path and self._is_folder:
+      return path / made_by.ENDING
+    is_file = path and (path.is_file() or not path.exists())
+    if path and is_file and self._format in APPENDED_FORMATS:
+      return path.with_name(f"{path.name}.{made_by.ENDING}")
+    return None
+
+  def _read(self, origin: MadeBy) -> tuple[list[Row], str, MadeBy | None]:
+    """Returns what an earlier run wrote: rows, an unfinished one, and its record.
+
+    The record has the names that are in the output. An output without rows is new.
+    """
+    if not self._path or not self._record:
+      return [], "", None
+    earlier = made_by.read(self._record)
+    rows: list[Row] = []
+    rest, file_format = "", self._format
+    resumed = FOLDER_FORMATS if self._is_folder else APPENDED_FORMATS
+    if earlier and earlier.options.get("format") in resumed:
+      file_format = earlier.options["format"]
     if self._is_folder:
-      self._record = path / made_by.ENDING
-    elif path.is_file() or not path.exists():
-      self._record = path.with_name(f"{path.name}.{made_by.ENDING}")
-    earlier = made_by.read(self._record) if self._record else None
-    has_rows = (self._resume_folder if self._is_folder else self._resume_file)(earlier)
-    if self._record and self._format in EVENT_FORMATS:
-      folder = os.path.abspath(self._record.parent)
-      self._origin = dataclasses.replace(
-        self._origin,
-        files={
-          self.names[file_name(x)]: names.as_key(os.path.relpath(x, folder))
-          for x in found
-        },
-      )
-    if has_rows:
-      made_by.check(path, earlier, self._origin)
-      assert earlier is not None
-      merged = {**earlier.files, **self._origin.files}
-      self._origin = dataclasses.replace(self._origin, files=merged)
+      in_record = earlier.files if earlier else ()
+      labels = {name: self._labels(name, file_format) for name in in_record}
+      present = {name for name, path in labels.items() if path.exists()}
+    else:
+      rows, rest = read_rows(self._path, file_format, is_ours=earlier is not None)
+      present = {row.file for row in rows}
+    if not present:
+      return [], "", None
+    made_by.check(self._path, earlier, origin)
+    assert earlier is not None
+    kept = {name: place for name, place in earlier.files.items() if name in present}
+    return rows, rest, dataclasses.replace(earlier, files=kept)
 
-  def _resume_file(self, earlier: made_by.MadeBy | None) -> bool:
-    assert self._path is not None
-    rows, rest = read_rows(self._path, self._format, is_ours=earlier is not None)
+  def _name(
+    self, paths: list[str], found: list[Path], origin: MadeBy, earlier: MadeBy | None
+  ) -> tuple[dict[str, str], MadeBy]:
+    """Returns `names` and the output's new record."""
+    folder = self._record.parent if self._record else Path()
+    if self._format == "dcase" or self._is_folder:
+      naming = tag_names.of_labels(paths, found, self._format, folder, earlier)
+    else:
+      naming = tag_names.as_given(found, folder, earlier)
+    now = dataclasses.replace(origin, root=naming.root, files=naming.files)
+    if earlier and self._path:
+      made_by.check_names(self._path, earlier, now)
+      now = dataclasses.replace(now, files={**earlier.files, **now.files})
+    return naming.names, now
+
+  def _find_rows(self, rows: list[Row], rest: str) -> None:
+    """Finds out which files are done, and which rows stay."""
     # The rows of one file may be cut off between two of them.
-    cut = rows[-1].file if rows and rest and self._format != "jsonl" else None
-    failed = {row.file for row in rows if not row.is_tagged}
-    done = {row.file for row in rows if row.file != cut} - failed
-    again = (failed & {*self.names.values()}) | {cut}
-    kept = [row.text for row in rows if row.file not in again]
+    cut = {rows[-1].file} if rows and rest and self._format != "jsonl" else set()
+    failed = {row.file for row in rows if not row.is_tagged} - cut
+    again = failed & {*self.names.values()}
+    done = {row.file for row in rows} - failed - cut
+    kept = [row.text for row in rows if row.file not in again | cut]
     self.done = {file for file, name in self.names.items() if name in done}
-    self.num_failed = len(again - {cut})
+    self.num_failed = len(again)
     self._text += "".join(kept)
-    self._is_changed = bool(rest or not kept or len(kept) < len(rows))
-    return bool(rows)
+    self._is_changed = not rows or bool(rest) or len(kept) < len(rows)
 
-  def _resume_folder(self, earlier: made_by.MadeBy | None) -> bool:
-    known = earlier.files if earlier else {}
+  def _find_labels(self, earlier: MadeBy | None) -> None:
+    """Finds out which files have labels; raises `UserError` for another's labels."""
     for file, name in self.names.items():
       labels = self._labels(name)
       if not labels.exists():
         continue
-      if name not in known:
+      if not earlier or name not in earlier.files:
         raise UserError(
           f"{labels} exists, and {made_by.ENDING} of its folder does not say that it "
           f"was made by this command: {made_by.REMEDY}"
         )
       self.done.add(file)
-    return any(self._labels(name).exists() for name in known)
 
   def _write(self, text: str) -> None:
     if not self._path:
       tqdm.write(text, end="")
     elif self._format in APPENDED_FORMATS:
-      # One write, so that an interrupted run does not leave half of the text. A full
-      # disk takes a part of it, and refuses the rest.
+      # One write, so that an interrupted run does not leave half of the text.
       with self._path.open("ab", buffering=0) as file:
-        data = text.encode()
-        while data:
-          data = data[file.write(data) :]
+        size, data = os.fstat(file.fileno()).st_size, text.encode()
+        try:
+          while data:
+            data = data[file.write(data) :]
+        except OSError:
+          # A full disk takes a part of the text. (A device has no length.)
+          with contextlib.suppress(OSError):
+            file.truncate(size)
+          raise
     else:
       self._lines.append(text)
 
-  def _labels(self, name: str) -> Path:
+  def _labels(self, name: str, file_format: str | None = None) -> Path:
     """Returns the path of the labels of a file."""
     assert self._path is not None
     if not self._is_folder:
@@ -233,4 +231,4 @@ class Output:
     if len(base.encode()) > LONGEST_NAME:
       start = base.encode()[:LONGEST_NAME].decode(errors="ignore")
       base = f"{start}~{zlib.crc32(name.encode()):08x}"
-    return self._path / folder / f"{base}{FOLDER_FORMATS[self._format]}"
+    return self._path / folder / f"{base}{FOLDER_FORMATS[file_format or self._format]}"

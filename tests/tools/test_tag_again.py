@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 from audiotag_jax import names
 from audiotag_jax.errors import UserError
-from audiotag_jax.inference import made_by, tag_output, tag_writer
+from audiotag_jax.inference import made_by, tag_names, tag_output, tag_rows, tag_writer
 from audiotag_jax.inference.events import Event
 from audiotag_jax.inference.made_by import MadeBy
 from audiotag_jax.inference.tag_output import Tagged, file_name
@@ -214,7 +214,7 @@ def test_rows_without_a_record_are_refused(tmp_path, file_format):
     output_of(file_format, path, found)
   assert str(error.value) == (
     f"{path} has rows, and no made_by.json that says which model and options made "
-    "them: give another --output"
+    "them: give another --output, or move that one"
   )
   assert read_all(tmp_path) == {path: rows}
   record.write_text("{")
@@ -264,7 +264,7 @@ def test_an_output_cut_off_anywhere_becomes_whole(tmp_path, file_format):
 
 
 def read_rows(path, file_format):
-  rows, rest = tag_writer.read_rows(path, file_format)
+  rows, rest = tag_rows.read_rows(path, file_format)
   assert not rest
   return rows
 
@@ -393,10 +393,17 @@ def test_a_name_that_is_not_utf8_stops_no_other(
     assert run(*args, f"--output={output}")[2] == f"{output} has 3 of 3 files\n"
 
 
+def test_a_threshold_is_a_number(run):
+  code, _, err = run("a.wav", "--threshold=nan")
+  assert (code, err.count("\n")) == (2, 1)
+  assert err.startswith("error: argument --threshold: nan is not a number")
+
+
 def test_dcase_names_are_base_names_where_these_are_unique(tmp_path):
   def names_of(*paths):
     found = [tmp_path / path for path in paths]
-    return list(tag_writer.name_files(found, str(tmp_path), "dcase", False).values())
+    naming = tag_names.of_labels([str(tmp_path)], found, "dcase", tmp_path, None)
+    return list(naming.names.values())
 
   assert names_of("a/1.wav", "b/c/2.wav") == ["1.wav", "2.wav"]
   assert names_of("a/1.wav", "b/1.wav", "2.wav") == ["a/1.wav", "b/1.wav", "2.wav"]
@@ -430,19 +437,18 @@ def test_a_name_never_changes_its_file(tmp_path, file_format):
   output.add(tagged(first))
   before = read_all(tmp_path)
   name = "x" if file_format == "raven" else "x.wav"
-  up = "" if file_format == "dcase" else "../"
-  with pytest.raises(UserError) as error:
-    output_of(file_format, out, [second])
-  assert str(error.value) == (
-    f"{out} holds {up}1/x.wav as {name}, which is now the name of {up}2/x.wav: give "
-    "another --output"
-  )
-  with pytest.raises(UserError) as error:
-    output_of(file_format, out, [first, second], root=tmp_path)
-  assert str(error.value) == (
-    f"{out} holds {up}1/x.wav as {name}, and beside the files that are given now its "
-    f"name is 1/{name}: give another --output, or the same files"
-  )
+  for found in ([second], [first, second]):
+    if file_format == "dcase":
+      with pytest.raises(UserError) as error:
+        output_of(file_format, out, found, root=tmp_path)
+      assert str(error.value) == (
+        f"{out} holds 1/x.wav as x.wav, and beside the files that are given now its "
+        "name is 1/x.wav: give another --output, or the same files"
+      )
+    else:  # Labels keep their names.
+      output = output_of(file_format, out, found, root=tmp_path)
+      assert list(output.names.values()) == [name, f"2/{name}"][-len(found) :]
+      assert output.done == {str(x) for x in found} - {str(second)}
   assert read_all(tmp_path) == before
   # Other files with names of their own may be added.
   third = tmp_path / "2/y.wav"
