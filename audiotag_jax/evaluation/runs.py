@@ -247,7 +247,7 @@ def check_comparable(first: FinishedRun, other: FinishedRun) -> None:
   difference = _difference(first, other)
   if difference:
     raise UserError(
-      f"{first.workdir} and {other.workdir} cannot be compared: {difference}. Evaluate "
+      f"{first.name} and {other.name} cannot be compared: {difference}. Evaluate "
       f"both on the same split of the same data, with {EVALUATE}{other.workdir} "
       "--config.evaluation.split=…, and give the folders of results that it names"
     )

@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from audiotag_jax.evaluation import thresholds
+from audiotag_jax.evaluation import bootstrap, comparison, metrics, thresholds
 
 SCORES = np.array([[0.9, 0.2], [0.6, 0.3], [0.4, 0.1], [0.1, 0.8]])
 LABELS = np.array([[1, 0], [0, 0], [1, 0], [0, 0]], np.uint8)
@@ -26,6 +28,26 @@ def test_the_global_threshold_is_of_all_decisions_together():
     pytest.approx((0.4 + 0.3) / 2),
     pytest.approx((0.9 + 0.8) / 2),
   )
+
+
+def test_a_threshold_between_neighbouring_scores_divides_them_everywhere():
+  # Near 1, where float32 are 6e-8 apart; a threshold in float32 would be one of them.
+  accepted = np.float32(1 - 2**-24)
+  rejected = np.nextafter(accepted, np.float32(0))
+  scores, labels = np.array([[accepted], [rejected]]), np.array([[1], [0]], np.uint8)
+  everywhere = thresholds.tune_global(scores, labels)
+  (per_class,) = thresholds.tune_per_class(scores, labels)
+  assert (
+    everywhere == per_class == 1 - 1.5 * 2**-24 == json.loads(json.dumps(per_class))
+  )
+  for threshold in (everywhere, np.array([per_class])):
+    by_class = metrics.per_class(scores, labels, threshold)
+    assert metrics.overall(scores, labels, threshold, by_class)["accuracy"] == 1
+    assert by_class["precision"].tolist() == by_class["recall"].tolist() == [1]
+    split = bootstrap.prepare(scores, labels, {"tuned": threshold})
+    assert split.decisions["tuned"].tolist() == [[1, 0]]
+  pair = np.array([[rejected, accepted]]), np.array([[1, 0]], np.uint8)
+  assert comparison.confusions(*pair, everywhere, most=1) == [(0, 1, 1, 1)]
 
 
 @pytest.mark.parametrize("seed", range(5))
