@@ -292,7 +292,7 @@ def test_parts_of_cached_log_mels_are_read_and_checked(config, monkeypatch):
 
 
 def test_a_cache_of_an_older_version_is_made_again(config, caplog):
-  caplog.set_level("INFO")
+  caplog.set_level("INFO", logger="absl")
   config.data.cache_log_mels = True
   clips = dataset_lib.load_splits(config)["train"]
   cache = epath.Path(clips.log_mels.paths[0]).parent
