@@ -30,7 +30,7 @@ def eval_step(
     cross-entropy in nats, and the rest of the batch.
   """
   batch = widen_inputs(batch)
-  with cpu_convs.in_use():
+  with cpu_convs.in_use(train=False):
     outputs: Any = model.apply(variables, batch.pop("inputs"), train=False)
   logits = outputs["logits"]
   loss = optax.sigmoid_binary_cross_entropy(logits, batch.pop("labels")).mean(axis=-1)

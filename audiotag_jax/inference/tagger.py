@@ -239,7 +239,7 @@ class Tagger:
   ) -> dict[str, jax.Array]:
     with contextlib.ExitStack() as stack:
       stack.enter_context(nn.intercept_methods(masking.masked(counts)))
-      stack.enter_context(cpu_convs.in_use())
+      stack.enter_context(cpu_convs.in_use(train=False))
       outputs: Any = self.model.apply(variables, x, train=False)
     return {"scores": nn.sigmoid(outputs.pop("logits")), **outputs}
 

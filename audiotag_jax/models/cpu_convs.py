@@ -10,6 +10,7 @@ them and, below 3x3 pixels, where XLA swaps image and kernel, a hundred times as
 """
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,18 +20,21 @@ import jax.numpy as jnp
 
 # Largest number of pixels of an image that becomes a matrix of patches.
 MAX_PATCHES = 256
-# Products per pixel below which Winograd's transforms cost more than they save.
-MIN_PRODUCTS = 64 * 64
+# Products per pixel below which Winograd's transforms cost more than they save; in
+# training they save the slow gradient of the kernel, too.
+MIN_PRODUCTS, MIN_PRODUCTS_IN_TRAINING = 64 * 128, 64 * 64
 
 
-def in_use() -> contextlib.AbstractContextManager[Any]:
+def in_use(*, train: bool) -> contextlib.AbstractContextManager[Any]:
   """Returns a block in which Flax models use `conv3x3`, if the devices are CPUs."""
   if jax.default_backend() != "cpu":
     return contextlib.nullcontext()
-  return nn.intercept_methods(intercept)
+  return nn.intercept_methods(functools.partial(intercept, train=train))
 
 
-def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> jax.Array:
+def intercept(
+  next_fun: Any, args: Any, kwargs: Any, context: Any, *, train: bool
+) -> jax.Array:
   """Computes a Flax model's 3x3 convolutions by `conv3x3`: see nn.intercept_methods."""
   layer = context.module
   if not (
@@ -40,7 +44,7 @@ def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> jax.Array:
     and layer.has_variable("params", "kernel")
   ):
     return next_fun(*args, **kwargs)
-  return conv3x3(args[0], layer.get_variable("params", "kernel"))
+  return conv3x3(args[0], layer.get_variable("params", "kernel"), train=train)
 
 
 def _is_plain_3x3(layer: nn.Conv) -> bool:
@@ -58,12 +62,13 @@ def _is_plain_3x3(layer: nn.Conv) -> bool:
   )
 
 
-def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv3x3(x: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
   """Convolves <float32>[batch, height, width, in], padded with a pixel of zeros.
 
   Args:
     x: the images.
     kernel: <float32>[3, 3, in, out].
+    train: whether gradients will be asked for.
 
   Returns:
     <float32>[batch, height, width, out].
@@ -71,15 +76,16 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   _, height, width, channels = x.shape
   if height * width <= MAX_PATCHES:
     return _multiply_patches(x, kernel)
-  if channels * kernel.shape[-1] >= MIN_PRODUCTS:
+  least = MIN_PRODUCTS_IN_TRAINING if train else MIN_PRODUCTS
+  if channels * kernel.shape[-1] >= least:
     return _winograd(x, kernel)
   return jax.lax.conv_general_dilated(
     x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
   )
 
 
-# Checkpointed, because the transformed inputs take four times the memory of the inputs:
-# gradients compute them again.
+# Checkpointed, because patches and transformed inputs take four to nine times the memory
+# of the inputs: gradients compute them again.
 @jax.checkpoint
 def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
   _, height, width, channels = x.shape

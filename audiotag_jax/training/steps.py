@@ -143,7 +143,7 @@ def train_step(
   def loss_fn(
     params: Any, batch_stats: Any, part: dict[str, jax.Array], key: jax.Array
   ) -> tuple[jax.Array, Any]:
-    with cpu_convs.in_use():
+    with cpu_convs.in_use(train=True):
       outputs, updates = model.apply(
         {"params": _freeze(params, is_frozen), "batch_stats": batch_stats},
         part["inputs"],

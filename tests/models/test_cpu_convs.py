@@ -1,6 +1,5 @@
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,20 +27,23 @@ def count_convs(function, *args):
 
 
 @pytest.mark.parametrize(
-  ("shape", "out", "num_convs"),
+  ("shape", "out", "train", "num_convs"),
   [
-    ((2, 40, 7, 256), 128, 0),  # Winograd, odd
-    ((1, 33, 8, 128), 256, 0),
-    ((2, 3, 2, 40), 24, 0),  # patches
-    ((1, 1, 1, 3), 5, 0),
-    ((1, 40, 16, 1), 64, 1),  # XLA's own
+    ((2, 40, 7, 256), 128, False, 0),  # Winograd, odd
+    ((1, 33, 8, 128), 256, False, 0),
+    ((1, 40, 16, 64), 64, True, 0),
+    ((2, 3, 2, 40), 24, False, 0),  # patches
+    ((1, 1, 1, 3), 5, False, 0),
+    ((1, 40, 16, 64), 64, False, 1),  # XLA's own
+    ((1, 40, 16, 1), 64, True, 1),
   ],
 )
-def test_agrees_with_xla(shape, out, num_convs):
+def test_agrees_with_xla(shape, out, train, num_convs):
   x, kernel = random(*shape), random(3, 3, shape[-1], out, seed=1)
-  assert count_convs(cpu_convs.conv3x3, x, kernel) == num_convs
+  conv = functools.partial(cpu_convs.conv3x3, train=train)
+  assert count_convs(conv, x, kernel) == num_convs
   expected = lax_conv(x, kernel)
-  ours = cpu_convs.conv3x3(x, kernel)
+  ours = conv(x, kernel)
   assert ours.shape == expected.shape
   np.testing.assert_allclose(ours, expected, atol=2e-6 * np.abs(expected).max())
 
@@ -64,7 +66,8 @@ def test_values_and_gradients_agree_with_float64(shape, out):
     return y, *pull_back(args[2])
 
   args = (x, kernel, gradient)
-  ours = jax.jit(functools.partial(differentiated, cpu_convs.conv3x3))(*args)
+  conv = functools.partial(cpu_convs.conv3x3, train=True)
+  ours = jax.jit(functools.partial(differentiated, conv))(*args)
   with jax.enable_x64(True):
     expected = differentiated(lax_conv, *(x.astype(np.float64) for x in args))
   for a, b in zip(ours, expected, strict=True):
@@ -74,15 +77,15 @@ def test_values_and_gradients_agree_with_float64(shape, out):
 def apply(model, variables, x, intercepted):
   if not intercepted:
     return model.apply(variables, x, train=False)
-  with nn.intercept_methods(cpu_convs.intercept):
+  with cpu_convs.in_use(train=False):
     return model.apply(variables, x, train=False)
 
 
 @pytest.mark.parametrize(
   ("name", "fields", "num_convs"),
   [
-    # The first convolution has one channel.
-    ("Cnn10", {"filters": (64, 128)}, 1),
+    # The first block's two convolutions have few channels.
+    ("Cnn10", {"filters": (64, 128)}, 2),
     # All kernels are 5x5.
     ("Cnn6", {"filters": (8, 8)}, 2),
   ],
@@ -105,7 +108,7 @@ def test_a_model_gives_the_same(name, fields, num_convs):
 def test_initialisation_is_left_alone():
   model = panns.create("Cnn10", num_classes=4, filters=(4, 4))
   x = panns_reference.waveforms(32_000, 0.3)
-  with nn.intercept_methods(cpu_convs.intercept):
+  with cpu_convs.in_use(train=True):
     ours = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
   expected = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
   assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, expected)
