@@ -48,23 +48,6 @@ def folder(tmp_path):
   return folder
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, model):
-  """Runs the command line; returns its exit code, what it prints, and its errors."""
-
-  def run(*args, checkpoint=model):
-    line = ["tag.py", *map(str, args), f"--checkpoint={checkpoint}"]
-    monkeypatch.setattr(sys, "argv", line)
-    code = 0
-    try:
-      tag.main()
-    except SystemExit as error:
-      code = error.code
-    return code, *capsys.readouterr()
-
-  return run
-
-
 def jsonl(text):
   return [json.loads(line) for line in text.splitlines()]
 
