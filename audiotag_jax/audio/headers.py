@@ -102,7 +102,8 @@ def _repair_chunks(
   content = _find_samples(file, size, layout)
   if not content:
     return Repairs((), size)
-  place, length_format = content - struct.calcsize(layout.length_format), layout[1]
+  length_format = layout.length_format
+  place = content - struct.calcsize(length_format)
   if has_ds64 and _read(file, place, 4) == b"\xff" * 4:
     place, length_format = DS64_LENGTH, "<Q"
   num_bytes = struct.calcsize(length_format)

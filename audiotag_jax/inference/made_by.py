@@ -66,8 +66,9 @@ def describe(checkpoint: str, options: TagOptions) -> MadeBy:
     UserError: the model is missing or invalid.
   """
   directory = find_model(Path(checkpoint)).absolute()
-  that_count = EVENT_OPTIONS if options.format in EVENT_FORMATS else TAG_OPTIONS
-  chosen = {name: getattr(options, name) for name in ("format", *that_count)}
+  is_events = options.format in EVENT_FORMATS
+  relevant = ("format", *(EVENT_OPTIONS if is_events else TAG_OPTIONS))
+  chosen = {name: getattr(options, name) for name in relevant}
   if "hop_s" in chosen:
     chosen["hop_s"] = options.hop_s or options.window_s
   checkpoint = names.encodable(str(directory))
