@@ -84,8 +84,8 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
   )
 
 
-# Checkpointed, because patches and transformed inputs take four to nine times the memory
-# of the inputs: gradients compute them again.
+# Checkpointed, because patches and transformed inputs take four to nine times the
+# memory of the inputs: gradients compute them again.
 @jax.checkpoint
 def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
   _, height, width, channels = x.shape
