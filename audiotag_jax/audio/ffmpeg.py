@@ -141,9 +141,7 @@ class Ffmpeg:
     self._packets = self._parse()
     self._first = next(self._packets, None)
     if self._first is None:
-      raise AudioError(
-        f"ends before start_s {start_s}" if start_s else "has no samples"
-      )
+      raise self._ends_early()
 
   def _command(self, program: str, path: str) -> list[str]:
     """Returns the command that writes float32 samples with their times to a pipe."""
