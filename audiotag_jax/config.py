@@ -7,6 +7,8 @@ recipe's, and changes a few keys (`recipes.py`). The command line overrides the 
 
 import ml_collections
 
+from audiotag_jax import compilation_cache
+
 
 def get_config() -> ml_collections.ConfigDict:
   """Returns the base of all recipes: a CRNN on FSD50K, with PANNs' front-end."""
@@ -223,6 +225,9 @@ def _train() -> ml_collections.ConfigDict:
   train.checkpoint_every_minutes = 10.0
   # Number of latest checkpoints that are kept, beside the best.
   train.keep_checkpoints = 2
+  # Folder of compiled programs, which later runs load in place of compiling for a
+  # minute; empty to keep none. By default audiotag_jax in the user's cache folder.
+  train.compilation_cache = compilation_cache.default_folder()
   # Profile of some early steps, which clu writes to the workdir for TensorBoard.
   train.profile = False
   return train

@@ -216,13 +216,19 @@ def replicate(tree: Any) -> Any:
   The copies have the sharding of `pmap`'s outputs. `flax.jax_utils.replicate` names the
   axis differently, so that the second call of a step would compile it again.
   """
-  devices = jax.local_devices()
-  sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+  num_devices = jax.local_device_count()
 
-  def copy(x: Any) -> jax.Array:
-    return jax.device_put(np.broadcast_to(x, (len(devices), *np.shape(x))), sharding)
+  def copy(x: Any) -> np.ndarray:
+    return np.broadcast_to(x, (num_devices, *np.shape(x)))
 
-  return jax.tree.map(copy, tree)
+  return jax.device_put(jax.tree.map(copy, tree), _local_sharding())
+
+
+def _local_sharding() -> NamedSharding:
+  """Returns how `pmap`'s inputs and outputs are spread over the local devices."""
+  return NamedSharding(
+    Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec(AXIS)
+  )
 
 
 def unreplicate(tree: Any) -> Any:
@@ -235,9 +241,10 @@ def unreplicate(tree: Any) -> Any:
 
 
 def shard(batch: Any) -> Any:
-  """Splits this process's batch [local_batch, ...] to [local_devices, ...]."""
+  """Sends this process's batch [local_batch, ...] to [local_devices, ...]."""
   num_devices = jax.local_device_count()
-  return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
+  parts = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
+  return jax.device_put(parts, _local_sharding())
 
 
 def gather(tree: Any) -> Any:

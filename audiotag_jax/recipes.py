@@ -48,6 +48,7 @@ FREE_KEYS = (
   "data.allow_missing",
   "train.log_every_steps",
   "train.checkpoint_every_minutes",
+  "train.compilation_cache",
   "train.profile",
   "evaluation.",
 )
@@ -59,6 +60,7 @@ PATH_KEYS = (
   "data.data_dir",
   "data.source_dir",
   "init_from",
+  "train.compilation_cache",
 )
 
 

@@ -25,12 +25,13 @@ MAY_IMPORT = {
 }
 # Modules on the ground, which import no room.
 GROUND = {
-  "checkpoint", "command_line", "config", "errors", "files", "json_files", "logs",
-  "model_directory", "config_checks", "names", "panns", "parallel", "recipes",
-  "text_files", "workdir",
+  "checkpoint", "command_line", "compilation_cache", "config", "errors", "files",
+  "json_files", "logs", "model_directory", "config_checks", "names", "panns",
+  "parallel", "recipes", "text_files", "workdir",
 }  # fmt: skip
 NO_TENSORFLOW = (
-  *GROUND, "audio", "evaluation.eval_step", "frontend.log_mel_jax", "frontend.mel",
+  *GROUND, "audio", "data.inputs", "evaluation.cost", "evaluation.eval_step",
+  "frontend.log_mel_jax", "frontend.mel",
   "inference", "models", "training.losses", "training.optim", "training.steps",
 )  # fmt: skip
 

@@ -9,13 +9,12 @@ import contextlib
 import dataclasses
 import io
 import math
-import os
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from audiotag_jax import command_line, names
+from audiotag_jax import command_line, compilation_cache, names
 from audiotag_jax.errors import UserError, exit_on_user_error
 
 SOME_NOT_TAGGED = 3  # the exit code
@@ -66,16 +65,6 @@ def tag_files(args: argparse.Namespace) -> int:
         tqdm.write(line, file=sys.stderr)
   output.finish()
   return num_failed
-
-
-def use_compilation_cache() -> None:
-  """Caches compiled programs for later runs, unless the environment names a cache."""
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    import jax
-
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    jax.config.update("jax_compilation_cache_dir", str(Path(base) / "audiotag_jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _seconds(text: str) -> float:
@@ -142,7 +131,7 @@ def main() -> None:
     # A terminal shows what its encoding has; programs get UTF-8, as in files.
     encoding = None if args.format == "table" else "utf-8"
     sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
-  use_compilation_cache()
+  compilation_cache.use()
   num_failed = tag_files(args)
   if num_failed:
     print(f"{num_failed} files were not tagged", file=sys.stderr)

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from audiotag_jax.data import noise, sampling
 from audiotag_jax.data.clips import ClipIndex, Errors, decode, normalize
+from audiotag_jax.data.inputs import inputs_shape
 from audiotag_jax.frontend import log_mel_tf, mel
 
 
@@ -153,19 +154,6 @@ def eval_windows(
   clip = np.repeat(np.arange(len(clips)), counts)
   index_in_clip = np.arange(len(clip)) - np.repeat(counts.cumsum() - counts, counts)
   return clip, np.minimum(index_in_clip * hop, excess[clip])
-
-
-def clip_samples(config: ml_collections.ConfigDict) -> int:
-  """The length that clips are cropped or padded to, in samples."""
-  return round(config.data.clip_s * config.frontend.sample_rate_hz)
-
-
-def inputs_shape(config: ml_collections.ConfigDict) -> tuple[int, ...]:
-  """(frames, mels), or (samples,), of a clip of the fixed length."""
-  if config.data.features == "waveform":
-    return (clip_samples(config),)
-  params = mel.LogMelParams(**config.frontend)
-  return params.num_frames(clip_samples(config)), params.num_mels
 
 
 def _samples_per_unit(config: ml_collections.ConfigDict) -> int:

@@ -13,7 +13,7 @@ import jax.extend.core as jex
 import ml_collections
 import numpy as np
 
-from audiotag_jax.data import input_pipeline
+from audiotag_jax.data.inputs import inputs_shape
 
 # Seconds that the forward pass is timed for; the last repetition may run beyond.
 TIME_LIMIT_S = 5.0
@@ -102,7 +102,7 @@ def _inner_jaxprs(params: dict[str, Any]) -> Iterator[jex.Jaxpr]:
 def _random_inputs(config: ml_collections.ConfigDict) -> np.ndarray:
   """Draws a batch of inputs with the levels of log-mels (in dB) or of waveforms."""
   level, spread = {"log_mel": (-40, 15), "waveform": (0, 0.1)}[config.data.features]
-  shape = (config.evaluation.batch_size, *input_pipeline.inputs_shape(config))
+  shape = (config.evaluation.batch_size, *inputs_shape(config))
   rng = np.random.default_rng(0)
   return level + spread * rng.standard_normal(shape, dtype=np.float32)
 

@@ -190,11 +190,53 @@ def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
   Values and gradients equal those of nn.max_pool with strides equal to the window and
   padding "VALID".
   """
+  return largest_cell(_windows(x, window), window)
+
+
+def avg_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+  """Averages <float>[batch, frames, mels, channels] in adjacent windows.
+
+  Values and gradients equal those of nn.avg_pool with strides equal to the window.
+  """
+  return _mean_cell(_windows(x, window), window)
+
+
+def _windows(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+  """Cuts into whole windows: [batch, frames, height, mels, width, channels]."""
   batch, frames, mels, channels = x.shape
   frames, mels = frames // window[0], mels // window[1]
   x = x[:, : frames * window[0], : mels * window[1]]
-  windows = x.reshape(batch, frames, window[0], mels, window[1], channels)
-  return largest_cell(windows, window)
+  return x.reshape(batch, frames, window[0], mels, window[1], channels)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _mean_cell(windows: jax.Array, window: tuple[int, int]) -> jax.Array:
+  """Averages the cells of each window.
+
+  A sum of slices takes a CPU a quarter of the time of XLA's windowed sum, and its
+  gradient, spelled out below, a third.
+  """
+  cells = [windows[:, :, row, :, column] for row, column in np.ndindex(window)]
+  return functools.reduce(jnp.add, cells) / len(cells)
+
+
+def _mean_cell_forward(
+  windows: jax.Array, window: tuple[int, int]
+) -> tuple[jax.Array, None]:
+  return _mean_cell(windows, window), None
+
+
+def _spread_to_cells(
+  window: tuple[int, int], _: None, gradient: jax.Array
+) -> tuple[jax.Array]:
+  """Gives each cell an equal share of its window's gradient."""
+  batch, frames, mels, channels = gradient.shape
+  share = (gradient / math.prod(window))[:, :, None, :, None]
+  shape = (batch, frames, window[0], mels, window[1], channels)
+  return (jnp.broadcast_to(share, shape),)
+
+
+_mean_cell.defvjp(_mean_cell_forward, _spread_to_cells)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

@@ -193,7 +193,9 @@ class ConvBlock(nn.Module):
 
 def avg_pool(x: jax.Array, window: Sequence[int]) -> jax.Array:
   """Mean over adjacent windows; values beyond the last whole window are dropped."""
-  return nn.avg_pool(x, tuple(window), strides=tuple(window))
+  if len(window) == 1:
+    return nn.avg_pool(x, tuple(window), strides=tuple(window))
+  return layers.avg_pool(x, (window[0], window[1]))
 
 
 def max_pool(x: jax.Array, window: int, padding: int = 0) -> jax.Array:

@@ -15,13 +15,14 @@ from audiotag_jax.errors import UserError
 class Meter:
   """Gathers the training metrics of the steps between two log lines.
 
-  The meter lets the device work on one step while the next is prepared, and stops the
-  run at the first step whose loss is not finite.
+  The metrics stay on the devices until they are logged or a checkpoint is saved. The
+  meter lets the devices work on one step while the next is prepared, and stops the run
+  if the loss of a step was not finite.
   """
 
   def __init__(self, checkpoints: checkpoint.RunCheckpoints):
     self._checkpoints = checkpoints
-    self._pending: tuple[int, dict[str, jax.Array]] | None = None
+    self._pending: list[tuple[int, dict[str, jax.Array]]] = []
     self._last: dict[str, float] = {}
     self._restart()
 
@@ -46,21 +47,22 @@ class Meter:
     self._start_s += time.monotonic() - start_s
 
   def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-    """Takes a step's replicated metrics; waits for the metrics of the step before."""
-    self.check_finite()
-    self._pending = step, metrics
+    """Takes a step's replicated metrics; waits for the step before."""
+    if self._pending:
+      jax.block_until_ready(self._pending[-1][1])
+    self._pending.append((step, metrics))
 
   def check_finite(self) -> None:
-    """Waits for the last step's metrics.
+    """Fetches the metrics of all steps so far.
 
     Raises:
-      UserError: the loss or its gradient is not finite.
+      UserError: the loss of a step, or its gradient, was not finite.
     """
-    if self._pending is None:
-      return
-    step, metrics = self._pending
-    self._pending = None
-    values = {k: float(v) for k, v in parallel.unreplicate(metrics).items()}
+    pending, self._pending = self._pending, []
+    for step, metrics in pending:
+      self._add(step, {k: float(v) for k, v in parallel.unreplicate(metrics).items()})
+
+  def _add(self, step: int, values: dict[str, float]) -> None:
     if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
       good_step = self._checkpoints.latest_step()
       good = f"the last good checkpoint is that of step {good_step}"

@@ -18,6 +18,7 @@ from clu import parameter_overview
 
 from audiotag_jax import (
   checkpoint,
+  compilation_cache,
   files,
   json_files,
   model_directory,
@@ -25,9 +26,10 @@ from audiotag_jax import (
   recipes,
 )
 from audiotag_jax import workdir as workdir_lib
-from audiotag_jax.data import content, input_pipeline
+from audiotag_jax.data import content
 from audiotag_jax.data.clips import ClipIndex
 from audiotag_jax.data.dataset import load_splits
+from audiotag_jax.data.inputs import inputs_shape
 from audiotag_jax.evaluation import evaluate
 from audiotag_jax.evaluation.eval_step import eval_step
 from audiotag_jax.evaluation.results import SETTINGS, Predictions
@@ -138,6 +140,7 @@ def open_run(
   """
   # TensorFlow reads and transforms the data; the accelerators are JAX's.
   tf.config.set_visible_devices([], "GPU")
+  compilation_cache.use(config.train.compilation_cache)
   is_new = not (workdir / workdir_lib.CONFIG).exists()
   own_evaluation = find_own_evaluation(config, workdir, trains=trains)
   with parallel.main_process_first():
@@ -150,8 +153,8 @@ def open_run(
 
   num_classes = clips["train"].num_classes
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
-  inputs_shape = (1, *input_pipeline.inputs_shape(config))
-  scales = finetune.learning_rate_scales(model, config, inputs_shape)
+  batch_shape = (1, *inputs_shape(config))
+  scales = finetune.learning_rate_scales(model, config, batch_shape)
   return Run(
     config=config,
     workdir=workdir,
@@ -189,7 +192,7 @@ def find_own_evaluation(
 
 def init_state(run: Run) -> steps.TrainState:
   """Draws the run's initial state, on the host."""
-  shape = (1, *input_pipeline.inputs_shape(run.config))
+  shape = (1, *inputs_shape(run.config))
   state = steps.create_state(
     run.model,
     run.tx,

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from audiotag_jax.data import dataset, input_pipeline, log_mel_cache, records, sampling
 from audiotag_jax.data.clips import ClipIndex, normalize, read_index, read_waveform
+from audiotag_jax.data.inputs import inputs_shape
 from audiotag_jax.frontend import log_mel_tf, mel
 
 ONE_PROCESS = input_pipeline.Process()
@@ -57,7 +58,7 @@ def test_shapes_and_types(clips, config):
   assert batches[0]["inputs"].shape == (8, 26, 64)
   assert batches[0]["inputs"].dtype == np.float32
   assert batches[0]["labels"].shape == (8, 3)
-  assert input_pipeline.inputs_shape(config) == (26, 64)
+  assert inputs_shape(config) == (26, 64)
 
 
 def test_labels_stay_with_their_clips(clips, config):

@@ -34,13 +34,15 @@ def count_convs(function, *args):
     ((1, 40, 16, 64), 64, True, 0),
     ((2, 3, 2, 40), 24, False, 0),  # patches
     ((1, 1, 1, 3), 5, False, 0),
+    ((1, 40, 16, 1), 64, False, 0),  # patches of few channels
     ((1, 40, 16, 64), 64, False, 1),  # XLA's own
-    ((1, 40, 16, 1), 64, True, 1),
+    ((1, 40, 16, 16), 64, True, 1),
   ],
 )
-def test_agrees_with_xla(shape, out, train, num_convs):
-  x, kernel = random(*shape), random(3, 3, shape[-1], out, seed=1)
-  conv = functools.partial(cpu_convs.conv3x3, train=train)
+@pytest.mark.parametrize("size", [3, 5])
+def test_agrees_with_xla(size, shape, out, train, num_convs):
+  x, kernel = random(*shape), random(size, size, shape[-1], out, seed=1)
+  conv = functools.partial(cpu_convs.conv, train=train)
   assert count_convs(conv, x, kernel) == num_convs
   expected = lax_conv(x, kernel)
   ours = conv(x, kernel)
@@ -55,10 +57,12 @@ def test_agrees_with_xla(shape, out, train, num_convs):
     ((3, 62, 5, 96), 80),
     ((4, 250, 16, 64), 64),
     ((2, 3, 2, 9), 4),
+    ((2, 90, 16, 1), 64),
   ],
 )
-def test_values_and_gradients_agree_with_float64(shape, out):
-  x, kernel = random(*shape), random(3, 3, shape[-1], out, seed=1)
+@pytest.mark.parametrize("size", [3, 5])
+def test_values_and_gradients_agree_with_float64(size, shape, out):
+  x, kernel = random(*shape), random(size, size, shape[-1], out, seed=1)
   gradient = random(*shape[:3], out, seed=2)
 
   def differentiated(conv, *args):
@@ -66,7 +70,7 @@ def test_values_and_gradients_agree_with_float64(shape, out):
     return y, *pull_back(args[2])
 
   args = (x, kernel, gradient)
-  conv = functools.partial(cpu_convs.conv3x3, train=True)
+  conv = functools.partial(cpu_convs.conv, train=True)
   ours = jax.jit(functools.partial(differentiated, conv))(*args)
   with jax.enable_x64(True):
     expected = differentiated(lax_conv, *(x.astype(np.float64) for x in args))
@@ -84,9 +88,8 @@ def apply(model, variables, x, intercepted):
 @pytest.mark.parametrize(
   ("name", "fields", "num_convs"),
   [
-    # The first block's two convolutions have few channels.
-    ("Cnn10", {"filters": (64, 128)}, 2),
-    # All kernels are 5x5.
+    # The first block's second convolution has few channels.
+    ("Cnn10", {"filters": (64, 128)}, 1),
     ("Cnn6", {"filters": (8, 8)}, 2),
   ],
 )

@@ -38,6 +38,20 @@ def test_max_pool_is_flax_s(window):
   np.testing.assert_array_equal(layers.max_pool(x, window), expected)
 
 
+@pytest.mark.parametrize("window", [(2, 2), (2, 1), (4, 3)])
+def test_avg_pool_is_flax_s(window):
+  x = jax.random.normal(jax.random.key(0), (2, 13, 9, 3))
+
+  def differentiated(pool):
+    y, pull_back = jax.vjp(pool, x)
+    return y, pull_back(jnp.arange(1.0, 1.0 + y.size).reshape(y.shape))[0]
+
+  expected = differentiated(lambda x: nn.avg_pool(x, window, strides=window))
+  ours = jax.jit(lambda: differentiated(lambda x: layers.avg_pool(x, window)))()
+  for a, b in zip(ours, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_the_first_of_equal_cells_gets_the_gradient(jit):
   # Whole numbers from 0 to 3: most windows hold their maximum more than once.

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 import numpy as np
 import soundfile
-from benchmarks.report import report, timed
+from benchmarks import report as report_lib
+from benchmarks.report import report, report_ours, timed
 
 if TYPE_CHECKING:
   from audiotag_jax.data.clips import ClipIndex
@@ -23,12 +24,15 @@ INDEX_CLASSES = 527
 BATCH_SIZE = 64
 
 
-def benchmark(num_clips: int, largest_index: int) -> None:
+def benchmark(num_clips: int, largest_index: int) -> list[dict[str, Any]]:
   """Measures each stage in a new process, so that its peak memory is its own.
 
   Args:
     num_clips: number of audio clips that are made and read.
     largest_index: number of clips of the largest simulated set.
+
+  Returns:
+    The figures that were printed.
   """
   with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
@@ -41,12 +45,18 @@ def benchmark(num_clips: int, largest_index: int) -> None:
   sizes = [10**n for n in range(3, 7) if 10**n < largest_index]
   for size in [*sizes, largest_index]:
     in_new_process(benchmark_index, size)
+  return report_lib.take_figures()
 
 
 def in_new_process(function: Callable, *args: Any) -> None:
   context = multiprocessing.get_context("spawn")
   with ProcessPoolExecutor(1, mp_context=context) as pool:
-    pool.submit(function, *args).result()
+    report_lib.figures += pool.submit(figures_of, function, *args).result()
+
+
+def figures_of(function: Callable, *args: Any) -> list[dict[str, Any]]:
+  function(*args)
+  return report_lib.take_figures()
 
 
 def peak_gib() -> float:
@@ -104,8 +114,8 @@ def benchmark_prepare(folder: Path) -> None:
   librosa.load(some[0], sr=rate_hz)
   peer_s, _ = timed(lambda: [librosa.load(path, sr=rate_hz) for path in some])
   report("prepare: × real time", audio_s / ours_s, some_s / peer_s, "librosa.load")
-  print(f"{'prepare: clips/s':<34}{len(paths) / ours_s:10.1f}")
-  print(f"{'prepare: peak memory, GiB':<34}{memory:10.2f}")
+  report_ours("prepare: clips/s", len(paths) / ours_s)
+  report_ours("prepare: peak memory, GiB", memory, decimals=2)
 
 
 def benchmark_log_mel(folder: Path) -> None:
@@ -162,11 +172,11 @@ def write_wavs(
   folder: Path, clips: ClipIndex, config: ml_collections.ConfigDict
 ) -> list[Path]:
   """Writes the clips that the peer reads: 32 kHz, 10 s. Returns their files."""
-  from audiotag_jax.data import input_pipeline
   from audiotag_jax.data.clips import read_waveform
+  from audiotag_jax.data.inputs import clip_samples
 
   folder.mkdir()
-  length = input_pipeline.clip_samples(config)
+  length = clip_samples(config)
   paths = [folder / f"{clip}.wav" for clip in range(len(clips))]
   for clip, path in enumerate(paths):
     waveform = read_waveform(clips, clip, config.data).numpy()
@@ -178,13 +188,14 @@ def benchmark_cached_log_mels(folder: Path) -> None:
   """Measures batches of cached log-mels, against tf.data that reads their bytes."""
   import tensorflow as tf
 
-  from audiotag_jax.data import input_pipeline, records
+  from audiotag_jax.data import records
+  from audiotag_jax.data.inputs import inputs_shape
 
   config = create_config(folder)
   config.data.cache_log_mels = True
   clips = train_clips(config)
   config.train.num_steps = max(2, 60 * len(clips) // BATCH_SIZE)
-  shape = input_pipeline.inputs_shape(config)
+  shape = inputs_shape(config)
   rows = np.random.default_rng(0).normal(-40, 15, (len(clips), *shape))
   rows = rows.astype(np.float16)
   paths = [str(folder / f"{i}.tfrecord") for i in range(4)]
@@ -233,6 +244,14 @@ def benchmark_index(num_clips: int) -> None:
     print(
       f"{num_clips:<14,}{from_start_s:11.1f} s{middle_s:8.1f} s{rate:10.0f}"
       f"{peak_gib():8.2f}"
+    )
+    report_lib.figures.append(
+      {
+        "name": f"index of {num_clips}",
+        "first_batch_s": from_start_s,
+        "resumed_s": middle_s,
+        "clips_per_s": rate,
+      }
     )
 
 

@@ -15,6 +15,7 @@ from benchmarks.report import report, timed
 from audiotag_jax import parallel, recipes
 from audiotag_jax.data import builder, input_pipeline
 from audiotag_jax.data.clips import ClipIndex, read_index, read_waveform
+from audiotag_jax.data.inputs import clip_samples, inputs_shape
 from audiotag_jax.data.sources import fsd50k
 from audiotag_jax.models.create import create_model
 from audiotag_jax.training import finetune, optim, steps
@@ -74,7 +75,7 @@ def benchmark_log_mel(config: ml_collections.ConfigDict, clips: ClipIndex) -> No
   ours()
   ours_s, num_clips = timed(ours)
   frontend = config.frontend
-  length = input_pipeline.clip_samples(config)
+  length = clip_samples(config)
   some = range(0, len(clips), max(1, len(clips) // 100))
   waveforms = [
     np.resize(read_waveform(clips, clip, config.data), length) for clip in some
@@ -103,7 +104,7 @@ def benchmark_log_mel(config: ml_collections.ConfigDict, clips: ClipIndex) -> No
 
 def benchmark_train(config: ml_collections.ConfigDict, num_classes: int) -> None:
   """Measures training steps on a random batch that is in memory."""
-  shape = input_pipeline.inputs_shape(config)
+  shape = inputs_shape(config)
   model = create_model(config, num_classes=num_classes, axis_name=parallel.AXIS)
   scales = finetune.learning_rate_scales(model, config, (1, *shape))
   tx = optim.create_optimizer(config.train, scales)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import soundfile
-from benchmarks.report import report, timed
+from benchmarks.report import report, report_ours, take_figures, timed
 
 from audiotag_jax import model_directory
 from audiotag_jax.frontend import mel
@@ -46,15 +46,23 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-def benchmark() -> None:
-  """Measures a CNN14 of random weights against PANNs' own, in PyTorch."""
+def benchmark(*, quick: bool) -> list[dict[str, Any]]:
+  """Measures a CNN14 of random weights against PANNs' own, in PyTorch.
+
+  Args:
+    quick: whether a minute in place of an hour is tagged.
+
+  Returns:
+    The figures that were printed.
+  """
   with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
     variables = draw_weights()
     write_model(folder / "model", variables)
     print(f"{'':<34}{'ours':>10}{'peer':>10}{'ratio':>8}")
     benchmark_clips(folder, variables)
-    benchmark_files(folder)
+    benchmark_files(folder, 60.0 if quick else LONG_S)
+  return take_figures()
 
 
 def draw_weights() -> dict[str, Any]:
@@ -161,19 +169,19 @@ def _panns_data(folder: Path) -> Iterator[None]:
         os.environ[key] = value
 
 
-def benchmark_files(folder: Path) -> None:
+def benchmark_files(folder: Path, long_s: float) -> None:
   """Measures tools/tag.py's first answer, and pace and memory on a long file."""
   clip, long = folder / "clip.wav", folder / "long.wav"
   write_noise(clip, CLIP_S)
-  write_noise(long, LONG_S)
+  write_noise(long, long_s)
   run_tag(folder, clip)
   first_s = min(timed(run_tag, folder, clip)[0] for _ in range(NUM_ROUNDS))
-  print(f"{'tag.py: s to the first answer':<34}{first_s:10.1f}")
+  report_ours("tag.py: s to the first answer", first_s)
   import_s, _ = timed(run, ["-c", "import jax"], folder)
-  print(f"{'     of which import jax':<34}{import_s:10.1f}")
+  report_ours("     of which import jax", import_s)
   seconds, peak_gb = timed(run_tag, folder, long)
-  print(f"{'tag.py: × real time, of an hour':<34}{LONG_S / seconds:10.1f}")
-  print(f"{'tag.py: peak memory, GiB':<34}{peak_gb:10.2f}")
+  report_ours(f"tag.py: × real time, of {long_s:g} s", long_s / seconds)
+  report_ours("tag.py: peak memory, GiB", peak_gb, decimals=2)
 
 
 def write_noise(path: Path, seconds: float) -> None:

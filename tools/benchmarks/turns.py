@@ -1,0 +1,140 @@
+"""Functions that are timed in turns, each in a process of its own.
+
+So the peak memory of each is its own, and a slow minute of the machine slows all.
+"""
+
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+# Pause between measurements: PyTorch's OpenMP threads spin for 0.2 s after their work.
+PAUSE_S = 0.5
+
+
+class Timing(NamedTuple):
+  """The times of a function.
+
+  Attributes:
+    seconds: of each measured call.
+    first_s: seconds until the first call had returned, its compilation included.
+    peak_gib: peak memory in GiB of the device, or of the process on a CPU.
+  """
+
+  seconds: list[float]
+  first_s: float
+  peak_gib: float
+
+  @property
+  def median_s(self) -> float:
+    return statistics.median(self.seconds)
+
+
+# Makes the function that is timed, in the new process. The function returns when its
+# work is done; a second one returns the peak of the device's memory in GiB, or nothing.
+Create = Callable[..., tuple[Callable[[], object], Callable[[], float | None]]]
+
+
+class Worker:
+  """A process that calls a function when told to."""
+
+  def __init__(self, create: Create, *args: Any):
+    context = multiprocessing.get_context("spawn")
+    self._connection, other = context.Pipe()
+    self._process = context.Process(target=_work, args=(other, create, args))
+    self._process.start()
+    other.close()
+
+  def seconds(self) -> float:
+    """Waits for a call and returns its seconds.
+
+    Raises:
+      RuntimeError: the process raised an exception, which the message names.
+    """
+    self._connection.send("call")
+    return self._receive()
+
+  def close(self) -> float:
+    """Ends the process; returns its peak memory in GiB."""
+    self._connection.send("end")
+    peak_gib = self._receive()
+    self._process.join()
+    return peak_gib
+
+  def kill(self) -> None:
+    self._process.kill()
+    self._process.join()
+
+  def _receive(self) -> float:
+    try:
+      answer = self._connection.recv()
+    except EOFError:
+      self._process.join()
+      raise RuntimeError(f"ended with code {self._process.exitcode}") from None
+    if isinstance(answer, str):
+      raise RuntimeError(answer)
+    return answer
+
+
+def _work(connection: Connection, create: Create, args: tuple[Any, ...]) -> None:
+  """Runs in the process of a `Worker`."""
+  try:
+    connection.recv()
+    start_s = time.perf_counter()
+    function, peak_gib = create(*args)
+    function()
+    connection.send(time.perf_counter() - start_s)
+    while connection.recv() == "call":
+      start_s = time.perf_counter()
+      function()
+      connection.send(time.perf_counter() - start_s)
+    connection.send(peak_gib() or process_gib())
+  except Exception as error:
+    connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def process_gib() -> float:
+  """Returns the peak memory of this process in GiB."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def measure(
+  functions: dict[str, tuple[Create, tuple[Any, ...]]], num_rounds: int
+) -> dict[str, Timing]:
+  """Times functions in turns: A B A B.
+
+  Args:
+    functions: by name, what creates a function, and its arguments.
+    num_rounds: measured calls of each.
+
+  Returns:
+    The timings by name. A function that fails is left out, and a line says why.
+  """
+  workers: dict[str, Worker] = {}
+  first_s: dict[str, float] = {}
+  for name, (create, args) in functions.items():
+    worker = Worker(create, *args)
+    try:
+      first_s[name] = worker.seconds()
+      worker.seconds()
+      workers[name] = worker
+    except RuntimeError as error:
+      worker.kill()
+      print(f"{name} cannot be measured: {error}", file=sys.stderr)
+  seconds: dict[str, list[float]] = {name: [] for name in workers}
+  for _ in range(num_rounds):
+    for name, worker in workers.items():
+      time.sleep(PAUSE_S)
+      seconds[name].append(worker.seconds())
+  peaks = {name: worker.close() for name, worker in workers.items()}
+  return {name: Timing(seconds[name], first_s[name], peaks[name]) for name in workers}
+
+
+def num_threads() -> int:
+  """Returns the threads that each function may use: all cores."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
