@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -65,6 +64,8 @@ class DamagedError(UserError):
 
 def checksums(tree: Any) -> dict[str, int]:
   """Returns the CRC-32C of each array's bytes, by the array's path in the tree."""
+  import google_crc32c  # Here, because a model without a checkpoint needs none of it.
+
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {
     jax.tree_util.keystr(path, simple=True, separator="/"): google_crc32c.value(

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 from typing import TypeVar
 
-import librosa
 import numpy as np
 
 # 10 * log10(1e-10): PANNs' floor, `amin` of torchlibrosa and librosa.power_to_db.
@@ -53,6 +52,8 @@ class LogMelParams:
 @functools.lru_cache
 def hann_window(params: LogMelParams) -> np.ndarray:
   """Returns the periodic Hann window, centred <float64>[fft_samples]."""
+  import librosa  # Here, because training from log-mels needs none of it.
+
   window = librosa.filters.get_window("hann", params.window_samples, fftbins=True)
   return librosa.util.pad_center(window, size=params.fft_samples)
 
@@ -60,6 +61,8 @@ def hann_window(params: LogMelParams) -> np.ndarray:
 @functools.lru_cache
 def mel_matrix(params: LogMelParams) -> np.ndarray:
   """Returns librosa's Slaney mel matrix <float32>[fft_samples // 2 + 1, num_mels]."""
+  import librosa
+
   return librosa.filters.mel(
     sr=params.sample_rate_hz,
     n_fft=params.fft_samples,

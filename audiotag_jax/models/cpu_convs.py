@@ -16,6 +16,7 @@ the outputs.
 import contextlib
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ MAX_PATCHES = 256
 # Products per pixel below which Winograd's transforms cost more than they save; in
 # training they save the slow gradient of the kernel, too.
 MIN_PRODUCTS, MIN_PRODUCTS_IN_TRAINING = 64 * 128, 64 * 64
+# Bytes of transformed inputs at a time: more leave the caches, and add to the memory.
+GROUP_BYTES = 2**26
 
 
 def in_use(*, train: bool) -> contextlib.AbstractContextManager[Any]:
@@ -87,7 +90,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, train: bool) -> jax.Array:
     return _multiply_patches(x, kernel)
   least = MIN_PRODUCTS_IN_TRAINING if train else MIN_PRODUCTS
   if channels * filters >= least:
-    return _winograd(x, kernel)
+    return _convolve_groups(x, kernel)
   return jax.lax.conv_general_dilated(
     x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
   )
@@ -104,6 +107,19 @@ def _multiply_patches(x: jax.Array, kernel: jax.Array) -> jax.Array:
   shifts = itertools.product(range(size), repeat=2)
   shifted = [x[:, i : i + height, j : j + width] for i, j in shifts]
   return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(size**2 * channels, -1)
+
+
+def _convolve_groups(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Convolves a few images at a time, as many as `GROUP_BYTES` allow, at least two."""
+  batch, *shape = x.shape
+  num_bytes = 4 * x.dtype.itemsize * math.prod(shape)  # of an image, transformed
+  most = max(2, GROUP_BYTES // num_bytes)
+  size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= most)
+  if size == batch:
+    return _winograd(x, kernel)
+  groups = x.reshape(-1, size, *shape)
+  y = jax.lax.map(lambda images: _winograd(images, kernel), groups)
+  return y.reshape(batch, *y.shape[2:])
 
 
 @jax.checkpoint

@@ -58,6 +58,7 @@ def test_agrees_with_xla(size, shape, out, train, num_convs):
     ((4, 250, 16, 64), 64),
     ((2, 3, 2, 9), 4),
     ((2, 90, 16, 1), 64),
+    ((6, 250, 64, 64), 64),  # in groups of two
   ],
 )
 @pytest.mark.parametrize("size", [3, 5])

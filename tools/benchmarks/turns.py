@@ -73,7 +73,7 @@ class Worker:
   def _receive(self) -> float:
     try:
       answer = self._connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
       self._process.join()
       raise RuntimeError(f"ended with code {self._process.exitcode}") from None
     if isinstance(answer, str):
