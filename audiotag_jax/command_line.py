@@ -8,11 +8,13 @@ before it imports slow modules.
 """
 
 import argparse
+import contextlib
 import difflib
+import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,10 +33,66 @@ def place(text: str) -> str:
   return os.path.expanduser(text)
 
 
+def number(
+  low: float, high: float = math.inf, *, above: bool = False
+) -> Callable[[str], float]:
+  """Returns a type of flags: a number from `low` to `high`.
+
+  Args:
+    low: the least number.
+    high: the largest number; inf stands for none, and is not a number to give.
+    above: whether `low` itself is refused.
+  """
+
+  def parse(text: str) -> float:
+    with contextlib.suppress(ValueError):
+      value = float(text)
+      if low <= value <= high and value < math.inf and not (above and value == low):
+        return value
+    raise argparse.ArgumentTypeError(f"{text} is not {_words('a', low, high, above)}")
+
+  return parse
+
+
+def whole_number(low: int, high: float = math.inf) -> Callable[[str], int]:
+  """Returns a type of flags: a whole number from `low` to `high`."""
+
+  def parse(text: str) -> int:
+    with contextlib.suppress(ValueError):
+      if low <= (value := int(text)) <= high:
+        return value
+    raise argparse.ArgumentTypeError(
+      f"{text} is not {_words('a whole', low, high, False)}"
+    )
+
+  return parse
+
+
+def _words(article: str, low: float, high: float, above: bool) -> str:
+  """Names the numbers that a flag takes."""
+  if high < math.inf:
+    return f"{article} number from {low:g} to {high:g}"
+  return f"{article} number {'above' if above else 'of at least'} {low:g}"
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+  """Help that ends with a flag's default, where the text does not say it."""
+
+  def _get_help_string(self, action: argparse.Action) -> str | None:
+    text, default = action.help or "", action.default
+    says_it = "default" in text or "if not given" in text
+    if says_it or not default or default == argparse.SUPPRESS:
+      return action.help
+    return f"{text} (%(default)s if not given)"
+
+
 class Parser(argparse.ArgumentParser):
   """Parses a command line; `create_parser` makes one."""
 
   takes_overrides = False
+
+  def __init__(self, *args: Any, **kwargs: Any):
+    super().__init__(*args, **{"formatter_class": _Help} | kwargs)
 
   def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
     """Returns the values of the flags; exits with 2 if one is wrong or unknown.
@@ -123,7 +181,6 @@ def create_parser(doc: str, *, overrides: bool = False) -> Parser:
   parser = Parser(
     description=doc.strip(),
     epilog="--config.key=value overrides a key of the recipe" if overrides else None,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
     # An abbreviated flag beside overrides hides a mistyped one.
     allow_abbrev=not overrides,
   )

@@ -30,6 +30,8 @@ _FIELD = json_files.either(
   _SCORE,
   json_files.list_of(_SIZE, range(65)),
 )
+# Endings of files that hold weights alone.
+_WEIGHT_FILES = (".pth", ".pt", ".ckpt", ".safetensors")
 _NAMES = json_files.list_of(json_files.TEXT, range(1, 2**20))
 KINDS = {
   "architecture": json_files.choice(*config_checks.CHOICES["model.name"]),
@@ -134,6 +136,11 @@ def read_description(directory: Path) -> ModelDescription:
     UserError: model.json is missing or invalid.
   """
   path = directory / DESCRIPTION
+  if directory.is_file() and directory.suffix in _WEIGHT_FILES:
+    raise UserError(
+      f"{directory} is a file of weights, not a model directory: make one of PANNs' "
+      f"weights with tools/convert_panns.py --checkpoint={directory} --output=FOLDER"
+    )
   if not path.exists():
     raise UserError(
       f"{directory} has no {DESCRIPTION}: give a model directory, such as "

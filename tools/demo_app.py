@@ -51,10 +51,16 @@ def parse_args() -> argparse.Namespace:
     help="address to serve at; 0.0.0.0 opens the page to the network",
   )
   parser.add_argument(
-    "--port", type=int, default=7860, help="port to serve at (7860 if not given)"
+    "--port",
+    type=command_line.whole_number(0, 65_535),
+    default=7860,
+    help="port to serve at",
   )
   parser.add_argument(
-    "--max_mb", type=int, default=50, help="largest file that may be uploaded"
+    "--max_mb",
+    type=command_line.whole_number(1),
+    default=50,
+    help="largest file that may be uploaded",
   )
   return parser.parse_args()
 

@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     "--max_classes",
     type=int,
     default=200,
-    help="number of classes to listen to, most frequent first (200 if not given)",
+    help="number of classes to listen to, most frequent first",
   )
   return parser.parse_args()
 

@@ -66,7 +66,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     "--sample_rate_hz",
     type=int,
     default=32_000,
-    help="the recipe's config.frontend.sample_rate_hz (32000 if not given)",
+    help="the recipe's config.frontend.sample_rate_hz (%(default)s if not given)",
   )
   parser.add_argument(
     "--log_mels_for",
@@ -95,9 +95,11 @@ def create_config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     UserError: the data set needs a source, or a value is invalid.
   """
   if args.dataset != "soundscapes" and not args.source:
+    flag, place = "--source", "a folder"
+    if args.dataset == "manifest":
+      flag, place = "--csv", "a csv file of clips and labels"
     raise UserError(
-      f"--source is not set: give the place of the {args.dataset} data, a folder or a "
-      "csv"
+      f"{flag} is not set: give the place of the {args.dataset} data, {place}"
     )
   config = config_lib.get_config()
   if args.log_mels_for:

@@ -5,10 +5,8 @@ python tools/tag.py dawn.flac --checkpoint=models/cnn14 --top_k=5 --plot=dawn.pn
 """
 
 import argparse
-import contextlib
 import dataclasses
 import io
-import math
 import sys
 from pathlib import Path
 
@@ -67,20 +65,6 @@ def tag_files(args: argparse.Namespace) -> int:
   return num_failed
 
 
-def _seconds(text: str) -> float:
-  value = float(text)
-  if not 0 <= value < math.inf:
-    raise ValueError
-  return value
-
-
-def _number(text: str) -> float:
-  with contextlib.suppress(ValueError):
-    if not math.isnan(value := float(text)):
-      return value
-  raise argparse.ArgumentTypeError(f"{text} is not a number")
-
-
 def parse_args() -> argparse.Namespace:
   parser = command_line.create_parser(__doc__)
   add, path = parser.add_argument, command_line.place
@@ -105,23 +89,26 @@ def parse_args() -> argparse.Namespace:
     "csv, dcase and folders are written as results come, and a second run of the same "
     "model and options resumes them",
   )
-  add("--top_k", type=int, default=0, help="only the K highest tags of each file")
+  add(
+    "--top_k",
+    type=command_line.whole_number(0),
+    default=0,
+    help="only the K highest tags of each file",
+  )
   add(
     "--threshold",
-    type=_number,
+    type=command_line.number(0, 1),
     help="score from which a tag counts; if not given, the model's own tuned ones or, "
     "with --top_k, no threshold",
   )
-  add("--window_s", type=_seconds, default=30.0, help="length of a long file's windows")
-  add("--hop_s", type=_seconds, help="from window to window (--window_s if not given)")
+  length, duration = command_line.number(0, above=True), command_line.number(0)
+  add("--window_s", type=length, default=30.0, help="length of a long file's windows")
+  add("--hop_s", type=length, help="from window to window (--window_s if not given)")
   add("--pool", default="mean", choices=["mean", "max"], help="pooling of windows")
-  add("--median_s", type=_seconds, default=0.0, help="median filter of events")
-  add("--min_duration_s", type=_seconds, default=0.0, help="shortest event")
+  add("--median_s", type=duration, default=0.0, help="median filter of events")
+  add("--min_duration_s", type=duration, default=0.0, help="shortest event")
   add("--plot", type=path, help="picture of one file: log-mel and tags over time")
-  args = parser.parse_args()
-  if args.top_k < 0:
-    parser.error(f"--top_k={args.top_k}: give 1 or more")
-  return args
+  return parser.parse_args()
 
 
 @exit_on_user_error

@@ -377,10 +377,25 @@ def test_a_name_that_is_not_utf8_stops_no_other(
     assert run(*args, f"--output={output}")[2] == f"{output} has 3 of 3 files\n"
 
 
-def test_a_threshold_is_a_number(run):
-  code, _, err = run("a.wav", "--threshold=nan")
-  assert (code, err.count("\n")) == (2, 1)
-  assert err.startswith("error: argument --threshold: nan is not a number")
+@pytest.mark.parametrize(
+  ("flag", "expected"),
+  [
+    ("--threshold=nan", "nan is not a number from 0 to 1"),
+    ("--threshold=1.5", "1.5 is not a number from 0 to 1"),
+    ("--hop_s=0", "0 is not a number above 0"),
+    ("--window_s=inf", "inf is not a number above 0"),
+    ("--median_s=-1", "-1 is not a number of at least 0"),
+    ("--top_k=-1", "-1 is not a whole number of at least 0"),
+    ("--top_k=x", "x is not a whole number of at least 0"),
+  ],
+)
+def test_a_number_out_of_range_is_one_line(run, flag, expected):
+  code, _, err = run("a.wav", flag)
+  assert code == 2
+  assert err == (
+    f"error: argument {flag.partition('=')[0]}: {expected}; --help lists what tag.py "
+    "takes\n"
+  )
 
 
 def test_dcase_names_are_base_names_where_these_are_unique(tmp_path):
