@@ -1,33 +1,57 @@
 """Logging for a person at a terminal, while a command runs."""
 
+import contextlib
 import importlib.metadata
 import io
 import logging as python_logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from absl import flags, logging
 from tqdm import tqdm
 
 from audiotag_jax.names import printable
 
-# Packages whose progress lines are shown; those of others are for their developers.
-_SHOWN = ("/audiotag_jax/", "/clu/")
+# Packages whose progress lines are for users; those of others are for their developers.
+_OURS, _WITH_CLU = ("/audiotag_jax/",), ("/audiotag_jax/", "/clu/")
 # Functions of clu that only log that something was written for TensorBoard.
 _NOT_SHOWN = ("write_audios", "write_images", "write_hparams")
 # Releases of JAX that silently compute wrong results on a CPU, with the bug report.
 _BAD_JAX = {"0.10.2": "https://github.com/jax-ml/jax/issues/39103"}
 
 
-def show_progress() -> None:
-  """Logs progress and all warnings; call it before tensorflow is imported."""
+def show_progress(*, verbose: bool = False) -> None:
+  """Logs progress and all warnings; call it before tensorflow is imported.
+
+  Args:
+    verbose: whether clu's lines are shown too: scalars, parameters, step rates.
+  """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   # oneDNN's only effect on a decoding pipeline is two warnings.
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
   handler = _log_from(logging.INFO)
-  handler.addFilter(_is_shown)
+  packages = _WITH_CLU if verbose else _OURS
+  handler.addFilter(lambda record: _is_shown(record, packages))
   handler.python_handler.setStream(_AboveProgressBars())
+  handler.setFormatter(_Short())
+
+
+@contextlib.contextmanager
+def written_to(path: Path) -> Iterator[None]:
+  """Adds what is logged in the block to a file, clu's lines included."""
+  handler = python_logging.FileHandler(path, encoding="utf-8")
+  handler.setFormatter(logging.PythonFormatter())
+  handler.addFilter(lambda record: _is_shown(record, _WITH_CLU))
+  logger = python_logging.getLogger()
+  logger.addHandler(handler)
+  try:
+    yield
+  finally:
+    logger.removeHandler(handler)
+    handler.close()
 
 
 def warn_of_bad_jax() -> None:
@@ -69,7 +93,17 @@ class _AboveProgressBars(io.TextIOBase):
     return len(text)
 
 
-def _is_shown(record: python_logging.LogRecord) -> bool:
+class _Short(python_logging.Formatter):
+  """Messages alone, and `warning: ` before those that are more than progress."""
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    text = super().format(record)
+    if record.levelno <= python_logging.INFO:
+      return text
+    return f"{record.levelname.lower()}: {text}"
+
+
+def _is_shown(record: python_logging.LogRecord, packages: tuple[str, ...]) -> bool:
   path = record.pathname.replace(os.sep, "/")
   if "/tensorflow_datasets/" in path:  # TFDS warns of others' configurations.
     return record.levelno > python_logging.WARNING
@@ -77,4 +111,4 @@ def _is_shown(record: python_logging.LogRecord) -> bool:
     return False
   if record.levelno > python_logging.INFO:
     return True
-  return any(s in path for s in _SHOWN) and record.funcName not in _NOT_SHOWN
+  return any(s in path for s in packages) and record.funcName not in _NOT_SHOWN

@@ -25,6 +25,11 @@ def parse_args() -> argparse.Namespace:
     help="train (or resume training) and evaluate, the default; or only evaluate a "
     "checkpoint",
   )
+  parser.add_argument(
+    "--verbose",
+    action="store_true",
+    help="show the lines of the workdir's log.txt: scalars, parameters, step rates",
+  )
   several = parser.add_argument_group(
     "several hosts", "Slurm, Open MPI and TPU pods need none of these."
   )
@@ -39,7 +44,7 @@ def main() -> None:
   args = parse_args()
   config = recipes.read_recipe(args.config, args.overrides)
   config_checks.validate(config)
-  logs.show_progress()
+  logs.show_progress(verbose=args.verbose)
   faulthandler.enable()  # A crash in compiled code shows its Python call.
   # Imported here because these take seconds, which a mistyped flag should not cost.
   from audiotag_jax import parallel

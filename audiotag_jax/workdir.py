@@ -6,6 +6,8 @@ from typing import NamedTuple
 # The file that the process of the run locks.
 LOCK = ".lock"
 CONFIG = "config.json"
+# The lines that the run has logged, those that its terminal did not show included.
+LOG = "log.txt"
 DATASET = "dataset.json"
 CHECKPOINTS = "checkpoints"
 # Checkpoints that could not be read when the run was resumed.

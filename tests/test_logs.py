@@ -1,4 +1,6 @@
 import importlib.metadata
+import subprocess
+import sys
 
 import pytest
 
@@ -17,3 +19,34 @@ def test_a_jax_that_computes_wrong_is_warned_of(version, is_bad, monkeypatch):
     "compared with float64 and are right with it. Python 3.12 and newer get a jax "
     "without this fault."
   ][:is_bad]
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from absl import logging
+from audiotag_jax import logs
+from clu import metric_writers
+
+logs.show_progress(verbose="--verbose" in sys.argv)
+with logs.written_to(Path(sys.argv[1])):
+  exec(compile("logging.info('step %d', 3)", "/audiotag_jax/loop.py", "exec"))
+  exec(compile("logging.info('developers')", "/orbax/a.py", "exec"))
+  exec(compile("logging.warning('a clip is silent')", "/audiotag_jax/a.py", "exec"))
+  metric_writers.LoggingWriter().write_scalars(3, {"loss": 0.5})
+logging.info("not in the file")
+"""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_terminal_has_short_lines_and_the_file_has_all(verbose, tmp_path):
+  path = tmp_path / "log.txt"
+  command = [sys.executable, "-c", PROGRAM, str(path), *["--verbose"][: int(verbose)]]
+  done = subprocess.run(command, check=True, capture_output=True, text=True)
+  assert done.stdout == ""
+  short = ["step 3", "warning: a clip is silent", "[3] loss=0.5"][: 2 + verbose]
+  assert done.stderr.splitlines() == short
+  lines = path.read_text().splitlines()
+  assert [line.partition("] ")[2] for line in lines] == [
+    "step 3", "a clip is silent", "[3] loss=0.5"
+  ]  # fmt: skip

@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 
 import ml_collections
 import numpy as np
+from absl import logging
 from clu import periodic_actions
 from tqdm import tqdm
 
+from audiotag_jax import config as config_lib
 from audiotag_jax import parallel, recipes
 from audiotag_jax.data import input_pipeline
 from audiotag_jax.errors import Stopped
@@ -73,6 +75,7 @@ class Loop:
     hooks = [self._progress]
     if train.profile and parallel.is_main_process():
       hooks.append(periodic_actions.Profile(logdir=str(run.workdir)))
+    shown: dict[str, str] = {}
     with tqdm(
       total=train.num_steps, initial=first_step, desc="training", disable=None
     ) as bar:
@@ -85,12 +88,16 @@ class Loop:
         run.checkpoints.check_saved()
         received = self._signals.received(self._step)
         if self._is_due(train.log_every_steps):
-          self._writer.write_scalars(self._step, self._meter.summarize())
+          scalars = self._meter.summarize()
+          self._writer.write_scalars(self._step, scalars)
+          shown |= {"loss": f"{scalars['train/loss']:.4f}"}
+          bar.set_postfix(shown)
         if received:
           self._save_and_stop(received)
         if self._is_due(train.eval_every_steps):
           metrics = self._validate()
-          bar.set_postfix(mAP=f"{metrics['mAP']:.3f}")
+          shown |= {"mAP": f"{metrics['mAP']:.3f}"}
+          bar.set_postfix(shown)
         elif self._is_time_to_save():
           self._save()
         for hook in hooks:
@@ -122,6 +129,12 @@ class Loop:
         self._writer, self._step, run.splits["val"], predictions, run.config
       )
     self._save(metrics)
+    logging.info(
+      "step %d of %d: val/mAP %.3f, val/f1 %.3f, val/loss %.4f",
+      self._step,
+      self._train.num_steps,
+      *(metrics[key] for key in ("mAP", "f1", "loss")),
+    )
     return metrics
 
   def _is_time_to_save(self) -> bool:
@@ -151,9 +164,18 @@ class Loop:
 
 
 def hparams(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the config as TensorBoard takes it: flat, and tuples as text."""
-  flat = recipes.flatten(config.to_dict())
-  return {k: str(v) if isinstance(v, tuple) else v for k, v in flat.items()}
+  """Returns the keys by which runs are compared in TensorBoard.
+
+  They are the model, the seed, and the keys with other values than the base's, but not
+  the places of the data and the like (`recipes.FREE_KEYS`). Tuples become text.
+  """
+  base = recipes.flatten(config_lib.get_config().to_dict())
+  return {
+    key: str(value) if isinstance(value, tuple) else value
+    for key, value in recipes.flatten(config.to_dict()).items()
+    if key in ("model.name", "seed")
+    or (value != base.get(key) and not key.startswith(recipes.FREE_KEYS))
+  }
 
 
 def train_batches(run: Run, first_step: int) -> Iterator[dict[str, np.ndarray]]:

@@ -21,6 +21,7 @@ from audiotag_jax import (
   compilation_cache,
   files,
   json_files,
+  logs,
   model_directory,
   parallel,
   recipes,
@@ -91,11 +92,18 @@ def owned_run(
       results = workdir / workdir_lib.RESULTS
       for folder in (workdir, results, *results.glob("*/")):
         files.clear_leftovers(folder)
-    run = open_run(config, workdir, trains=trains)
-    try:
-      yield run
-    finally:
-      run.checkpoints.close()
+    with _log_of(workdir):
+      run = open_run(config, workdir, trains=trains)
+      try:
+        yield run
+      finally:
+        run.checkpoints.close()
+
+
+def _log_of(workdir: Path) -> contextlib.AbstractContextManager[None]:
+  if not parallel.is_main_process():
+    return contextlib.nullcontext()
+  return logs.written_to(workdir / workdir_lib.LOG)
 
 
 def check_config(config: ml_collections.ConfigDict, workdir: Path) -> None:

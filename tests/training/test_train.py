@@ -1,3 +1,4 @@
+import copy
 import csv
 import errno
 import json
@@ -168,6 +169,25 @@ def test_tensorboard_shows_clips_to_see_and_to_hear(finished):
   assert plugins["_hparams_/session_start_info"] == "hparams"
 
 
+def test_runs_are_compared_by_the_keys_that_differ_from_the_base(finished):
+  config = copy.deepcopy(finished.config)
+  config.seed = 3
+  assert loop.hparams(config) == {
+    "seed": 3,
+    "model.name": "crnn",
+    "data.clip_s": 1.0,
+    "frontend.sample_rate_hz": 8_000,
+    "frontend.f_max_hz": 4_000.0,
+    "crnn.filters": "(4, 8)",
+    "crnn.time_pooling": "(2, 2)",
+    "crnn.mel_pooling": "(4, 4)",
+    "crnn.gru_units": "(8,)",
+    "train.num_steps": 6,
+    "train.batch_size": 8,
+    "train.eval_every_steps": 2,
+  }
+
+
 def test_a_finished_run_is_only_evaluated_again(finished, finished_copy):
   config, workdir, _ = finished_copy
   scalars = learning_curves.read_scalars(workdir)
@@ -178,12 +198,12 @@ def test_a_finished_run_is_only_evaluated_again(finished, finished_copy):
 
 
 def contents(folder):
-  """The bytes of each file, without the lock."""
+  """The bytes of each file, without the lock and the log."""
   files = [path for path in folder.rglob("*") if path.is_file()]
   return {
     str(path.relative_to(folder)): path.read_bytes()
     for path in files
-    if path.name != ".lock"
+    if path.name not in (".lock", "log.txt")
   }
 
 
