@@ -40,7 +40,7 @@ def number(
 
   Args:
     low: the least number.
-    high: the largest number; inf stands for none, and is not a number to give.
+    high: the largest number; if not given, any finite one.
     above: whether `low` itself is refused.
   """
 

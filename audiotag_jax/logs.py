@@ -42,8 +42,8 @@ def show_progress(*, verbose: bool = False) -> None:
 @contextlib.contextmanager
 def written_to(path: Path) -> Iterator[None]:
   """Adds what is logged in the block to a file, clu's lines included."""
-  handler = python_logging.FileHandler(path, encoding="utf-8")
-  handler.setFormatter(logging.PythonFormatter())
+  handler = _LogFile(path, encoding="utf-8")
+  handler.setFormatter(_Escaped())
   handler.addFilter(lambda record: _is_shown(record, _WITH_CLU))
   logger = python_logging.getLogger()
   logger.addHandler(handler)
@@ -51,7 +51,8 @@ def written_to(path: Path) -> Iterator[None]:
     yield
   finally:
     logger.removeHandler(handler)
-    handler.close()
+    with contextlib.suppress(OSError):
+      handler.close()
 
 
 def warn_of_bad_jax() -> None:
@@ -81,16 +82,31 @@ def _log_from(level: int) -> logging.ABSLHandler:
   return logging.get_absl_handler()
 
 
-class _AboveProgressBars(io.TextIOBase):
-  """Standard error that leaves a progress bar at its end whole.
+def _escape(text: str) -> str:
+  """Escapes control characters, which names may hold; lines and tabs stay."""
+  return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
 
-  Control characters in names are escaped; lines and tabs stay.
-  """
+
+class _AboveProgressBars(io.TextIOBase):
+  """Standard error that leaves a progress bar at its end whole, and escapes names."""
 
   def write(self, text: str) -> int:
-    shown = re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
-    tqdm.write(shown, file=sys.stderr, end="")
+    tqdm.write(_escape(text), file=sys.stderr, end="")
     return len(text)
+
+
+class _LogFile(python_logging.FileHandler):
+  """A file of log lines; a disk that is full costs lines, but does not say so."""
+
+  def handleError(self, record: python_logging.LogRecord) -> None:  # noqa: N802
+    """Leaves a line out."""
+
+
+class _Escaped(logging.PythonFormatter):
+  """absl's lines, with names escaped."""
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    return _escape(super().format(record))
 
 
 class _Short(python_logging.Formatter):

@@ -1,10 +1,13 @@
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from audiotag_jax import logs
+from audiotag_jax import logs, names
+
+NAME = "a\x1b\udcff.wav"
 
 
 @pytest.mark.parametrize(("version", "is_bad"), [("0.10.2", True), ("0.12.0.1", False)])
@@ -21,18 +24,19 @@ def test_a_jax_that_computes_wrong_is_warned_of(version, is_bad, monkeypatch):
   ][:is_bad]
 
 
-PROGRAM = """
+PROGRAM = r"""
 import sys
 from pathlib import Path
 from absl import logging
 from audiotag_jax import logs
 from clu import metric_writers
 
+NAME = "a\x1b\udcff.wav"
 logs.show_progress(verbose="--verbose" in sys.argv)
 with logs.written_to(Path(sys.argv[1])):
   exec(compile("logging.info('step %d', 3)", "/audiotag_jax/loop.py", "exec"))
   exec(compile("logging.info('developers')", "/orbax/a.py", "exec"))
-  exec(compile("logging.warning('a clip is silent')", "/audiotag_jax/a.py", "exec"))
+  exec(compile("logging.warning('%s is silent', NAME)", "/audiotag_jax/a.py", "exec"))
   metric_writers.LoggingWriter().write_scalars(3, {"loss": 0.5})
 logging.info("not in the file")
 """
@@ -44,9 +48,17 @@ def test_a_terminal_has_short_lines_and_the_file_has_all(verbose, tmp_path):
   command = [sys.executable, "-c", PROGRAM, str(path), *["--verbose"][: int(verbose)]]
   done = subprocess.run(command, check=True, capture_output=True, text=True)
   assert done.stdout == ""
-  short = ["step 3", "warning: a clip is silent", "[3] loss=0.5"][: 2 + verbose]
+  silent = f"{names.printable(NAME)} is silent"
+  assert "\x1b" not in silent
+  short = ["step 3", f"warning: {silent}", "[3] loss=0.5"][: 2 + verbose]
   assert done.stderr.splitlines() == short
   lines = path.read_text().splitlines()
   assert [line.partition("] ")[2] for line in lines] == [
-    "step 3", "a clip is silent", "[3] loss=0.5"
+    "step 3", silent, "[3] loss=0.5"
   ]  # fmt: skip
+
+
+def test_a_full_disk_costs_lines_and_says_nothing(capsys):
+  with logs.written_to(Path("/dev/full")):
+    logs.logging.warning("a line")
+  assert "Traceback" not in capsys.readouterr().err

@@ -10,11 +10,10 @@ python tools/benchmark.py recipe --source=/data/FSD50K --config=configs/crnn_fsd
 """
 
 import argparse
-import json
 from typing import Any
 
-from audiotag_jax import command_line, logs
-from audiotag_jax.errors import exit_on_user_error
+from audiotag_jax import command_line, files, logs
+from audiotag_jax.errors import UserError, exit_on_user_error
 
 DTYPES = ("float32", "bfloat16")
 
@@ -30,9 +29,7 @@ def parse_args() -> argparse.Namespace:
   computed = parts.add_parser("accelerators", help="steps on a GPU or TPU, computed")
   recipe = parts.add_parser("recipe", help="the stages of a recipe, on its data")
   for part in (all_parts, train, infer, data, tag):
-    part.add_argument(
-      "--quick", action="store_true", help="measure less, in under two minutes"
-    )
+    part.add_argument("--quick", action="store_true", help="measure less")
   for part in (all_parts, train, infer, data, tag, computed):
     part.add_argument(
       "--json", type=command_line.path, help="a file to write the figures to"
@@ -46,11 +43,14 @@ def parse_args() -> argparse.Namespace:
     )
   for part in (all_parts, data):
     part.add_argument(
-      "--num_clips", type=int, default=600, help="number of clips of noise to make"
+      "--num_clips",
+      type=command_line.whole_number(1),
+      default=600,
+      help="number of clips of noise to make",
     )
     part.add_argument(
       "--largest_index",
-      type=int,
+      type=command_line.whole_number(1),
       default=2_000_000,
       help="number of clips of the largest set",
     )
@@ -82,12 +82,17 @@ def main() -> None:
 
     recipe.benchmark(args.config, args.source)
     return
+  if args.json and not args.json.parent.is_dir():
+    raise UserError(
+      f"--json={args.json}: {args.json.parent} is not a folder: give a file in one "
+      "that exists"
+    )
   figures: list[dict[str, Any]] = []
   parts = ("train", "infer", "data", "tag") if args.part == "all" else (args.part,)
   for part in parts:
     figures += run(part, args)
   if args.json:
-    args.json.write_text(json.dumps(figures, indent=2))
+    files.write_json(args.json, figures)
 
 
 def run(part: str, args: argparse.Namespace) -> list[dict[str, Any]]:

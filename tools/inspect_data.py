@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
   )
   parser.add_argument(
     "--max_classes",
-    type=int,
+    type=command_line.whole_number(1),
     default=200,
     help="number of classes to listen to, most frequent first",
   )

@@ -6,11 +6,11 @@ gradients of early layers' kernels run at a fifth of the peak. Winograd's F(2x2,
 products where the plain sum has 36, and rounds as float32 does, also in its gradients.
 F(4x4, 3x3) has fewer, but rounds ten times as coarsely. A 5x5 kernel is four kernels of
 3x3 that share the transformed inputs, and has 49 products where the plain sum has 100.
-Images of few pixels become a
-matrix of patches, which is multiplied by the kernel. XLA takes half as long again for
-them and, below 3x3 pixels, where XLA swaps image and kernel, a hundred times as long.
-Images of few channels, as in a first layer, become patches too, which are smaller than
-the outputs.
+
+Images of few pixels become a matrix of patches, which is multiplied by the kernel. XLA
+takes half as long again for them and, below 3x3 pixels, where XLA swaps image and
+kernel, a hundred times as long. Images of few channels, as in a first layer, become
+patches too: these are smaller than the outputs.
 """
 
 import contextlib
@@ -57,16 +57,15 @@ def intercept(
 
 def _is_plain(layer: nn.Conv) -> bool:
   ones = (None, 1, (1, 1))
-  sizes = {(3, 3): 1, (5, 5): 2}  # and their margins
   size: Any = layer.kernel_size
-  margin = sizes.get(tuple(size), 0)
+  margin = 2 if size in ((5, 5), [5, 5]) else 1
   return (
-    margin > 0
+    size in ((3, 3), [3, 3], (5, 5), [5, 5])
     and layer.strides in ones
     and layer.kernel_dilation in ones
     and layer.input_dilation in ones
     and layer.feature_group_count == 1
-    and layer.padding in ("SAME", margin, ((margin,) * 2,) * 2, [(margin,) * 2] * 2)
+    and layer.padding in ("SAME", margin, ((margin, margin),) * 2)
     and not layer.use_bias
     and layer.mask is None
     and layer.dtype in (None, jnp.float32)
@@ -126,8 +125,8 @@ def _convolve_groups(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolves by Winograd's F(2x2, 3x3), in tiles of 2x2 outputs.
 
-  A 5x5 kernel is cut into 2x2 parts, which are two pixels apart, as the tiles are: a
-  part acts on the tiles of its neighbour's, shifted by one.
+  A 5x5 kernel is cut into two by two parts. The parts are two pixels apart, and so are
+  the tiles. So the second part uses the tiles of the first, from the second tile on.
   """
   batch, height, width, channels = x.shape
   rows, columns = -(-height // 2), -(-width // 2)  # of tiles
@@ -154,7 +153,7 @@ def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _cut(kernel: jax.Array, row: int, column: int) -> jax.Array:
-  """Returns a part of 3x3 of a kernel; pixels that the part before has are zero."""
+  """Returns a 3x3 part of a kernel; what an earlier part already has is zero in it."""
   part = kernel[2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
   part = part.at[0].set(0.0) if row else part
   return part.at[:, 0].set(0.0) if column else part

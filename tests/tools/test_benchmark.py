@@ -66,6 +66,7 @@ def test_functions_are_timed_in_turns(capsys):
       "short": (timed_functions.create_sleeper, (0.01,)),
       "long": (timed_functions.create_sleeper, (0.1,)),
       "failing": (timed_functions.create_failing, ()),
+      "failing later": (timed_functions.create_failing_later, ()),
     },
     num_rounds=2,
   )
@@ -76,6 +77,7 @@ def test_functions_are_timed_in_turns(capsys):
   assert timings["long"].peak_gib == 0.1
   assert capsys.readouterr().err == (
     "failing cannot be measured: ImportError: no such peer\n"
+    "failing later cannot be measured: StopIteration: \n"
   )
 
 
@@ -122,10 +124,19 @@ def test_a_step_s_time_is_the_larger_of_arithmetic_and_memory():
   assert (row["clips_per_s"], row["bound"]) == (8 / 40, "memory")
 
 
+def test_a_folder_that_is_not_there_is_found_before_anything_is_measured(launch_tool):
+  result = launch_tool("benchmark.py", "train", "--json=/no/such/file.json")
+  assert (result.returncode, result.stdout) == (1, "")
+  assert result.stderr == (
+    "error: --json=/no/such/file.json: /no/such is not a folder: give a file in one "
+    "that exists\n"
+  )
+
+
 def test_models_are_measured_on_a_machine_with_little_installed():
   code = (
-    "import sys; import benchmarks.models as m; m.count_multiply_adds('Cnn6'); "
-    "import json; print(json.dumps(sorted({x.split('.')[0] for x in sys.modules})))"
+    "import sys; import benchmark; import benchmarks.models as m; "
+    "m.count_multiply_adds('Cnn6'); import json; print(json.dumps(sorted({x.split('.')[0] for x in sys.modules})))"
   )
   result = subprocess.run(
     [sys.executable, "-c", code], cwd=ROOT / "tools", capture_output=True, text=True

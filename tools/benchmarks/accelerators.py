@@ -31,6 +31,7 @@ class Device:
   """An accelerator, by its maker's data sheet.
 
   Attributes:
+    name: its name.
     flops_per_s: of dense bfloat16 matrix products.
     bytes_per_s: of its memory.
     gib: its memory.

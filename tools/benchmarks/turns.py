@@ -46,7 +46,10 @@ class Worker:
   def __init__(self, create: Create, *args: Any):
     context = multiprocessing.get_context("spawn")
     self._connection, other = context.Pipe()
-    self._process = context.Process(target=_work, args=(other, create, args))
+    # A daemon ends with this process.
+    self._process = context.Process(
+      target=_work, args=(other, create, args), daemon=True
+    )
     self._process.start()
     other.close()
 
@@ -116,25 +119,29 @@ def measure(
     The timings by name. A function that fails is left out, and a line says why.
   """
   workers: dict[str, Worker] = {}
-  first_s: dict[str, float] = {}
-  for name, (create, args) in functions.items():
-    worker = Worker(create, *args)
+  seconds: dict[str, list[float]] = {}
+
+  def call(name: str, worker: Worker) -> None:
     try:
-      first_s[name] = worker.seconds()
-      worker.seconds()
-      workers[name] = worker
+      seconds.setdefault(name, []).append(worker.seconds())
     except RuntimeError as error:
       worker.kill()
+      del workers[name]
       print(f"{name} cannot be measured: {error}", file=sys.stderr)
-  seconds: dict[str, list[float]] = {name: [] for name in workers}
-  for _ in range(num_rounds):
-    for name, worker in workers.items():
+
+  for name, (create, args) in functions.items():
+    workers[name] = Worker(create, *args)
+    call(name, workers[name])
+  for _ in range(1 + num_rounds):  # The second call is not measured either.
+    for name, worker in list(workers.items()):
       time.sleep(PAUSE_S)
-      seconds[name].append(worker.seconds())
-  peaks = {name: worker.close() for name, worker in workers.items()}
-  return {name: Timing(seconds[name], first_s[name], peaks[name]) for name in workers}
+      call(name, worker)
+  return {
+    name: Timing(seconds[name][2:], seconds[name][0], worker.close())
+    for name, worker in workers.items()
+  }
 
 
 def num_threads() -> int:
   """Returns the threads that each function may use: all cores."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+  return os.cpu_count() or 1
