@@ -136,7 +136,8 @@ def test_a_folder_that_is_not_there_is_found_before_anything_is_measured(launch_
 def test_models_are_measured_on_a_machine_with_little_installed():
   code = (
     "import sys; import benchmark; import benchmarks.models as m; "
-    "m.count_multiply_adds('Cnn6'); import json; print(json.dumps(sorted({x.split('.')[0] for x in sys.modules})))"
+    "m.count_multiply_adds('Cnn6'); import json; "
+    "print(json.dumps(sorted({x.split('.')[0] for x in sys.modules})))"
   )
   result = subprocess.run(
     [sys.executable, "-c", code], cwd=ROOT / "tools", capture_output=True, text=True
